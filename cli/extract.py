@@ -1,0 +1,79 @@
+"""`ftt-hub extract`."""
+
+from __future__ import annotations
+
+import click
+from ftt_hub.cli.options import json_option, workers_option
+
+METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
+
+
+@click.command(
+    "extract",
+    epilog="Example: ftt-hub extract org/base-v1 ./base-v1-turkish ./turkish --language tr "
+    "--dataset me/turkish-chat --method SFT --license apache-2.0",
+)
+@click.argument("source_base")
+@click.argument("fine_tuned")
+@click.argument("out", type=click.Path())
+@click.option("--codec", default="exact", show_default=True, type=click.Choice(["exact"]),
+              help="How Δ is stored.")  # fmt: skip
+@click.option("--language", "languages", multiple=True, metavar="TAG",
+              help="BCP-47 tag of a language of the training data; repeatable.")  # fmt: skip
+@click.option("--dataset", "datasets", multiple=True, metavar="ID",
+              help="Training dataset; repeatable.")  # fmt: skip
+@click.option("--method", default="SFT", show_default=True, type=click.Choice(METHODS),
+              help="How the model was fine-tuned.")  # fmt: skip
+@click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
+@click.option("--source-id", metavar="ID", help="What the folder SOURCE_BASE is a copy of.")
+@click.option("--fine-tuned-id", metavar="ID", help="What the folder FINE_TUNED is a copy of.")
+@click.option("--no-sketch", is_flag=True,
+              help="Store no sample of the source base (if its licence forbids it).")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Continue the work of a run that was killed.")
+@workers_option
+@json_option
+def command(
+    source_base: str,
+    fine_tuned: str,
+    out: str,
+    codec: str,
+    languages: tuple[str, ...],
+    datasets: tuple[str, ...],
+    method: str,
+    licence: str | None,
+    source_id: str | None,
+    fine_tuned_id: str | None,
+    no_sketch: bool,
+    resume: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Make the transfer adapter OUT from SOURCE_BASE and FINE_TUNED.
+
+    Both are folders or Hub references. Memory stays flat; OUT appears whole or not at all.
+    """
+    from ftt_hub.cli.output import message, print_json, progress_bar, size
+
+    from ftt_hub.api import extract
+    from ftt_hub.extraction.builder import Provenance
+
+    provenance = Provenance(
+        languages=languages, datasets=datasets, method=method, license=licence,
+        source_id=source_id, fine_tuned_id=fine_tuned_id,
+    )  # fmt: skip
+    with progress_bar() as bar:
+        adapter = extract(
+            source_base, fine_tuned, out, codec=codec, provenance=provenance,
+            sketch=not no_sketch, workers=workers, resume=resume, progress=bar,
+        )  # fmt: skip
+    config = adapter.config
+    if as_json:
+        print_json(config.to_json())
+        return
+    fidelity = config.fidelity
+    stored = sum(facts["size"] for facts in config.files.values())
+    click.echo(
+        f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
+        f"{fidelity.bits_per_weight:.2f} bits a weight, rebuilt bit for bit"
+    )
+    message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")

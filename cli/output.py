@@ -1,0 +1,116 @@
+"""What commands print: data on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+STATUS_STYLE = {"accepted": "green", "warned": "yellow", "rejected": "red"}
+
+
+def print_json(value: object) -> None:
+    """One JSON value on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+def message(text: str) -> None:
+    """One line on stderr."""
+    click.echo(text, err=True)
+
+
+def size(nbytes: float) -> str:
+    """Bytes for people: ``61.0 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"
+
+
+def console() -> Console:
+    """A console on stdout; wide enough to keep table rows on one line when piped."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=200)
+
+
+def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; texts are shown as they are, never as markup."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_escape(cell) for cell in row))
+    console().print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Label and value, a line each."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in facts.items():
+        table.add_row(label, _escape(value))
+    console().print(table)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    printable = "".join(c if c.isprintable() else "�" for c in text)
+    return escape(printable)
+
+
+class Bar:
+    """Progress drawn by rich on stderr; a stage shows nothing before it has begun."""
+
+    def __init__(self, bar: RichProgress) -> None:
+        self._bar, self._lock = bar, threading.Lock()
+        self._task: TaskID | None = None
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage begins."""
+        with self._lock:
+            self._task = self._bar.add_task(stage, total=total)
+
+    def advance(self, amount: int) -> None:
+        """More bytes are done."""
+        with self._lock:
+            if self._task is not None:
+                self._bar.advance(self._task, amount)
+
+    def finish(self) -> None:
+        """The stage is over."""
+        with self._lock:
+            if self._task is not None:
+                self._bar.update(self._task, completed=self._bar.tasks[-1].total)
+            self._task = None
+
+
+@contextmanager
+def progress_bar() -> Iterator[Bar]:
+    """A progress bar on stderr, drawn only on a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    err = Console(stderr=True)
+    with RichProgress(*columns, console=err, disable=not err.is_terminal) as bar:
+        yield Bar(bar)

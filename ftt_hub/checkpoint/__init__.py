@@ -1,0 +1,1 @@
+"""Model checkpoints: lazily read, atomically written, in a folder or on the Hub."""

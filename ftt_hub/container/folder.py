@@ -1,0 +1,113 @@
+"""The adapter folder as a whole: which files it holds, and whether they are what it says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ftt_hub.config import CONFIG_NAME, AdapterConfig, Json, read_config
+from ftt_hub.container.index import TensorEntry, model_digest
+from ftt_hub.container.reader import Container
+from ftt_hub.errors import IntegrityError
+from ftt_hub.parallel import map_unordered
+from ftt_hub.progress import Progress, Silent
+
+CARD_NAME = "README.md"
+VERIFIED_FOLDER = "verified"
+_UNLISTED = {CONFIG_NAME, CARD_NAME, ".gitattributes"}
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, in hex, read a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_files(folder: Path) -> Json:
+    """Size and hash of every file that belongs to the content.
+
+    The card and `verified/` may gain lines later; they are not part of it.
+    """
+    return {
+        path.name: {"size": path.stat().st_size, "sha256": file_digest(path)}
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in _UNLISTED and not path.name.startswith(".")
+    }
+
+
+def check_files(folder: Path, config: AdapterConfig) -> None:
+    """Compare every listed file with its size and hash.
+
+    Raises:
+        IntegrityError: A file is missing or differs.
+    """
+    for name, facts in config.files.items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size != facts["size"]:
+            raise IntegrityError(
+                "has another size than the manifest says",
+                where=path,
+                expected=f"{facts['size']} bytes",
+                found="no such file" if size is None else f"{size} bytes",
+                hint="Download the adapter again.",
+            )
+        found = file_digest(path)
+        if found != facts["sha256"]:
+            raise IntegrityError(
+                "does not match its hash",
+                where=path,
+                expected=facts["sha256"][:16],
+                found=found[:16],
+                hint="Download the adapter again.",
+            )
+
+
+def _check_frames(container: Container, progress: Progress, workers: int | None) -> None:
+    jobs = [(e, n) for e in container.entries.values() for n in range(len(e.blocks))]
+    progress.start("checking frames", sum(e.nbytes for e in container.entries.values()))
+
+    def check(job: tuple[TensorEntry, int]) -> int:
+        entry, number = job
+        container.decode(entry, number)
+        return entry.blocks[number].length
+
+    for length in map_unordered(check, jobs, workers):
+        progress.advance(length)
+    progress.finish()
+
+
+def _check_digests(config: AdapterConfig, container: Container) -> None:
+    if container.num_slots != config.num_slots:
+        raise IntegrityError(
+            "the container has another number of slots",
+            where=container.folder,
+            expected=config.num_slots,
+            found=container.num_slots,
+        )
+    tuned = {
+        e.name: (e.fine_tuned, e.shape)
+        for e in container.entries.values()
+        if e.fine_tuned is not None
+    }
+    if model_digest(tuned) != config.fine_tuned.digest:
+        raise IntegrityError(
+            "the index does not match the digest of the fine-tuned model", where=container.folder
+        )
+
+
+def check_adapter(
+    folder: Path, *, progress: Progress | None = None, workers: int | None = None
+) -> AdapterConfig:
+    """Check an adapter completely: schema, hashes, and that every frame decodes.
+
+    Raises:
+        IntegrityError: It is damaged.
+        UnsupportedError: It was made for a newer format.
+    """
+    config = read_config(folder)
+    check_files(folder, config)
+    with Container(folder) as container:
+        _check_digests(config, container)
+        _check_frames(container, progress or Silent(), workers)
+    return config

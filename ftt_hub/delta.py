@@ -1,0 +1,207 @@
+"""The arithmetic of diff vectors: Δ = m'_s − m_s and m_t + λΔ, each with one rounding.
+
+A delta is stored as an unevaluated sum hi + lo in the model's own dtype: hi is the difference
+rounded to nearest, lo its rounding error, which the same format can hold (TwoSum; Knuth, TAOCP
+vol. 2, 4.2.2; Møller 1965). Hence rounding m_s + hi + lo once gives m'_s bit for bit, and rounding
+m_t + hi + lo once is the correctly rounded sum on every other target (Lin et al. 2025, eq. 1).
+
+Two conventions make this exact down to the sign of zero:
+
+- "no change" is hi = −0.0, the identity of IEEE addition (+0.0 would turn −0.0 into +0.0);
+- lo = −0.0 asks for a negative zero where the sum is zero, which IEEE addition never gives.
+
+This module does no I/O, no logging and knows no device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ftt_hub.codecs.abc import DeltaBlock
+from ftt_hub.errors import NonFiniteError
+from ftt_hub.tensors.dtypes import F32, Bits, DType
+from ftt_hub.tensors.rounding import (
+    all_finite,
+    convert,
+    narrow,
+    narrow_double,
+    round_to_odd_sum,
+    two_sum,
+    widen,
+)
+
+CHUNK = 1 << 16
+"""Elements handled at a time, so that temporaries stay in the processor's cache."""
+
+
+@dataclass
+class DeltaStatistics:
+    """Sums over the elements of a delta, in float64; add two of them to merge.
+
+    Attributes:
+        count: Elements.
+        changed: Elements whose bits differ between source base and fine-tuned model.
+        delta_square: Σ Δ².
+        source_square: Σ m_s².
+        source_delta: Σ m_s·Δ.
+    """
+
+    count: int = 0
+    changed: int = 0
+    delta_square: float = 0.0
+    source_square: float = 0.0
+
+    def add(self, other: DeltaStatistics) -> None:
+        """Merge the sums of another part into these."""
+        self.count += other.count
+        self.changed += other.changed
+        self.delta_square += other.delta_square
+        self.source_square += other.source_square
+
+
+def _square_sum(values: np.ndarray) -> float:
+    """Σ x² in float64 by numpy's pairwise sum, which is the same on every machine."""
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _require_finite(bits: Bits, dtype: DType, what: str) -> None:
+    if not all_finite(bits, dtype):
+        raise NonFiniteError(f"{what} holds NaN or infinity")
+
+
+def _chunk_delta(source: Bits, tuned: Bits, dtype: DType) -> tuple[Bits, Bits | None, float, float]:
+    """hi, lo (or None when it is zero everywhere), ΣΔ² and Σm_s² of one chunk."""
+    base, fine = widen(source, dtype), widen(tuned, dtype)
+    minus_delta, error = two_sum(base, -fine)
+    minus_hi = narrow(np.asarray(minus_delta, np.float32), dtype)
+    hi = np.bitwise_xor(minus_hi, minus_hi.dtype.type(dtype.sign_bit))
+    residue = (minus_delta - widen(minus_hi, dtype)) + error
+    lo: Bits | None = None
+    if residue.any():
+        values = np.asarray(-residue, np.float32)
+        lo = narrow(values, dtype)
+        lo[values == 0] = 0
+    negative_zero = (tuned == dtype.sign_bit) & (source != dtype.sign_bit)
+    if negative_zero.any():
+        lo = np.zeros_like(hi) if lo is None else lo
+        lo[negative_zero] = dtype.sign_bit
+    return hi, lo, _square_sum(minus_delta), _square_sum(base)
+
+
+def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaStatistics]:
+    """Δ = tuned − source, exactly, as hi + lo.
+
+    Args:
+        source: Bits of the source base, 1-D.
+        tuned: Bits of the fine-tuned model, same length and dtype.
+        dtype: BF16, F16 or F32.
+
+    Raises:
+        NonFiniteError: Either input holds NaN or infinity, or the difference overflows.
+    """
+    _require_finite(source, dtype, "source base")
+    _require_finite(tuned, dtype, "fine-tuned model")
+    hi = np.empty_like(source)
+    lo: Bits | None = None
+    statistics = DeltaStatistics(count=source.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, source.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            hi[part], low, delta_square, source_square = _chunk_delta(
+                source[part], tuned[part], dtype
+            )
+            if low is not None:
+                lo = np.zeros_like(source) if lo is None else lo
+                lo[part] = low
+            statistics.delta_square += delta_square
+            statistics.source_square += source_square
+    statistics.changed = int(np.count_nonzero(source != tuned))
+    _require_finite(hi, dtype, "the difference overflows its dtype: it")
+    return DeltaBlock(hi, lo, dtype), statistics
+
+
+def _add_wide(
+    target: Bits, dtype: DType, delta: DeltaBlock, scale: float, result_dtype: DType
+) -> Bits:
+    """Target + scale·(hi + lo) through float64, rounded once to the result's dtype."""
+    base = widen(target, dtype).astype(np.float64)
+    hi = widen(delta.hi, delta.dtype).astype(np.float64)
+    low_bits = np.zeros_like(delta.hi) if delta.lo is None else delta.lo
+    lo = widen(low_bits, delta.dtype).astype(np.float64)
+    total = round_to_odd_sum(base, hi, lo) if scale == 1.0 else base + scale * (hi + lo)
+    result = narrow_double(total, result_dtype)
+    negative_zero = (low_bits == delta.dtype.sign_bit) & (total == 0)
+    result[negative_zero] = result_dtype.sign_bit
+    untouched = (delta.hi == delta.dtype.sign_bit) & (low_bits == 0)
+    result[untouched] = convert(target, dtype, result_dtype)[untouched]
+    return result
+
+
+def _add_plain(target: Bits, hi: Bits, dtype: DType) -> Bits:
+    """Target + hi with one rounding, for lo = 0.
+
+    Rounding a sum of two p-bit numbers first to q ≥ 2p + 1 bits and then to p bits is innocuous
+    (Figueroa 1995), so float32 does for BF16 (8 bits) and F16 (11 bits).
+    """
+    return narrow(widen(hi, dtype) + widen(target, dtype), dtype)
+
+
+def add(target: Bits, delta: DeltaBlock, dtype: DType, *, scale: float = 1.0) -> None:
+    """Target ← target + scale·Δ in place, rounded once to the target's dtype.
+
+    For scale 1 the result is the correctly rounded exact sum; for other scales the sum is
+    evaluated in float64 and rounded once.
+
+    Args:
+        target: Bits of the target, 1-D and contiguous; overwritten.
+        delta: The delta of the same elements, in any float dtype.
+        dtype: The target's dtype.
+        scale: Task-arithmetic coefficient λ.
+
+    Raises:
+        NonFiniteError: The result (or the target itself) is not finite.
+    """
+    plain = scale == 1.0 and (delta.dtype == dtype or dtype is F32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, target.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            block = delta.part(part)
+            if not plain:
+                target[part] = _add_wide(target[part], dtype, block, scale, dtype)
+                continue
+            if block.lo is None:
+                target[part] = _add_plain(
+                    target[part], convert(block.hi, delta.dtype, dtype), dtype
+                )
+                continue
+            where = np.flatnonzero(block.lo)
+            special = _add_wide(target[part][where], dtype, block.part(where), 1.0, dtype)
+            target[part] = _add_plain(target[part], convert(block.hi, delta.dtype, dtype), dtype)
+            target[part][where] = special
+    _require_finite(target, dtype, "target + delta overflows, or the target")
+
+
+def add_as(
+    target: Bits, dtype: DType, delta: DeltaBlock, result_dtype: DType, *, scale: float = 1.0
+) -> Bits:
+    """Target + scale·Δ as new bits of another dtype, rounded once.
+
+    Args:
+        target: Bits of the target, 1-D; not changed.
+        dtype: The target's dtype.
+        delta: The delta of the same elements.
+        result_dtype: Dtype of the result.
+        scale: Task-arithmetic coefficient λ.
+
+    Raises:
+        NonFiniteError: The result is not finite.
+    """
+    result = np.empty(target.size, result_dtype.numpy)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, target.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            result[part] = _add_wide(target[part], dtype, delta.part(part), scale, result_dtype)
+    _require_finite(result, result_dtype, "target + delta overflows, or the target")
+    return result

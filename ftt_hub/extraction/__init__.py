@@ -1,0 +1,1 @@
+"""Making a diff vector: two checkpoints in, an adapter folder out, in flat memory."""

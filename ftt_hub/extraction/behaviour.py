@@ -1,0 +1,77 @@
+"""What travels with Δ besides weights: tokenizer, chat template, generation config, differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
+from ftt_hub.compat import config_differences
+from ftt_hub.vocab import Tokens
+
+_TASKS = (
+    ("ForCausalLM", "CAUSAL_LM"),
+    ("LMHeadModel", "CAUSAL_LM"),
+    ("ForSequenceClassification", "SEQ_CLS"),
+    ("ForTokenClassification", "TOKEN_CLS"),
+    ("ForQuestionAnswering", "QUESTION_ANS"),
+    ("ForConditionalGeneration", "SEQ_2_SEQ_LM"),
+    ("Model", "FEATURE_EXTRACTION"),
+)
+
+
+def task_type(model: ModelHeaders) -> str | None:
+    """PEFT's name of the task of a model's architecture, ``None`` when it has none."""
+    architectures = model.config.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return next((task for suffix, task in _TASKS if str(name).endswith(suffix)), None)
+
+
+def _differs(name: str, source: ModelHeaders, tuned: ModelHeaders) -> bool:
+    theirs = tuned.small_file(name)
+    if theirs is None:
+        return False
+    ours = source.small_file(name)
+    if ours is None or not name.endswith(".json"):
+        return ours != theirs
+    return ours != theirs and source.small_json(name) != tuned.small_json(name)
+
+
+def travelling_files(source: ModelHeaders, tuned: ModelHeaders) -> dict[str, bytes]:
+    """The fine-tuned model's tokenizer and behaviour files that differ from the source base's.
+
+    Tokenizer files belong together: when one differs, all travel.
+    """
+    tokenizer = [name for name in TOKENIZER_FILES if tuned.small_file(name) is not None]
+    names = tokenizer if any(_differs(name, source, tuned) for name in tokenizer) else []
+    names = [*names, *(name for name in BEHAVIOUR_FILES if _differs(name, source, tuned))]
+    return {name: data for name in names if (data := tuned.small_file(name)) is not None}
+
+
+def write_travelling(folder: Path, files: dict[str, bytes]) -> None:
+    """Write them into an adapter folder."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def differences(
+    source: ModelHeaders,
+    tuned: ModelHeaders,
+    tokens: tuple[Tokens | None, Tokens | None],
+    files: dict[str, bytes],
+) -> dict[str, Any]:
+    """What the config records: differing config keys, tokenizer files and added tokens."""
+    before, after = tokens
+    tokenizer: dict[str, Any] = {"files": sorted(files)} if files else {}
+    if before is not None and after is not None and list(before) != list(after):
+        known = set(before)
+        added = [token for token in after if token is not None and token not in known]
+        tokenizer["added_tokens"] = len(added)
+        tokenizer["examples"] = added[:16]
+    return {"config": config_differences(source.config, tuned.config), "tokenizer": tokenizer}
+
+
+def generation_config(tuned: ModelHeaders) -> dict[str, Any]:
+    """The fine-tuned model's generation config, inlined into the adapter's."""
+    value = tuned.small_json("generation_config.json") or {}
+    return {key: item for key, item in value.items() if key != "transformers_version"}

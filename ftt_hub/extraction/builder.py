@@ -1,0 +1,347 @@
+"""The adapter folder, from two opened checkpoints to the last file, resumable after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftt_hub import card, compat, sketch, vocab
+from ftt_hub.assembly import BLOCK_ELEMENTS
+from ftt_hub.checkpoint.headers import ModelHeaders, refuse_quantized
+from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.codecs.abc import Codec
+from ftt_hub.codecs.catalogue import codec as codec_of
+from ftt_hub.codecs.planes import encoder_versions
+from ftt_hub.config import (
+    CONFIG_NAME,
+    AdapterConfig,
+    CodecSpec,
+    Fidelity,
+    ModelIdentity,
+    TensorSummary,
+)
+from ftt_hub.container.folder import CARD_NAME, list_files
+from ftt_hub.container.index import (
+    ADDED,
+    DROPPED,
+    RESIZED,
+    UNCHANGED,
+    TensorEntry,
+    model_digest,
+)
+from ftt_hub.container.reader import container_files
+from ftt_hub.container.writer import SlotStore, write_container
+from ftt_hub.delta import DeltaStatistics
+from ftt_hub.errors import ExtractionError, OutputError
+from ftt_hub.extraction.behaviour import (
+    differences,
+    generation_config,
+    task_type,
+    travelling_files,
+    write_travelling,
+)
+from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from, rounded
+from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
+from ftt_hub.parallel import map_unordered
+from ftt_hub.progress import Progress, Silent
+from ftt_hub.staging import partial_folder, staged_folder, write_atomic
+from ftt_hub.version import __version__
+
+_WORK = ".work"
+_MAX_LISTED = 64
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What only the author knows of a fine-tuned model.
+
+    Attributes:
+        languages: BCP-47 tags.
+        datasets: Ids of the training data.
+        method: SFT, DPO, RLVR, GRPO or other.
+        hyperparameters: Of the training, where given.
+        license: Licence id of the adapter.
+        source_id: What the source base's folder is a copy of.
+        fine_tuned_id: What the fine-tuned model's folder is a copy of.
+    """
+
+    languages: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    method: str = "SFT"
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    license: str | None = None
+    source_id: str | None = None
+    fine_tuned_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One side of the pair: weights and headers."""
+
+    checkpoint: Checkpoint
+    headers: ModelHeaders
+
+    def identity(self, given: str | None) -> str:
+        """The id to publish: the given one, a Hub name, or a folder's last component."""
+        folder = self.checkpoint.folder
+        return given or (self.headers.label if self.headers.commit else folder.resolve().name)
+
+
+@dataclass
+class AdapterBuilder:
+    """Builds one adapter folder.
+
+    Attributes:
+        source: The source base m_s.
+        tuned: The fine-tuned model m'_s.
+        out: The folder to make.
+        provenance: Metadata.
+        codec_id: How Δ is stored.
+        sketch: Whether to store a sample of the source base.
+        workers: Threads; default the cores, at most 8.
+        progress: Watches.
+    """
+
+    source: Model
+    tuned: Model
+    out: Path
+    provenance: Provenance
+    codec_id: str = "exact"
+    sketch: bool = True
+    workers: int | None = None
+    progress: Progress = field(default_factory=Silent)
+
+    def build(self, *, resume: bool = False) -> AdapterConfig:
+        """Make the folder; it appears whole or not at all.
+
+        Raises:
+            ExtractionError: The two models do not make a diff vector, or Δ is zero.
+            OutputError: The output is not empty, unfinished work is in the way, or the disk is
+                full.
+        """
+        codec = codec_of(self.codec_id)
+        pairs = self._pairs()
+        tokens = self._tokens()
+        self._check_partial(resume)
+        discard = True
+        try:
+            with staged_folder(self.out, keep=True) as folder:
+                self._check_plan(folder / _WORK, codec, resume)
+                results = self._encode(folder / _WORK, pairs, codec)
+                config = self._finish(folder, results, codec, tokens)
+            discard = False
+        except (KeyboardInterrupt, OutputError):
+            discard = False  # what is done can be continued with --resume
+            raise
+        finally:
+            if discard:
+                shutil.rmtree(partial_folder(self.out), ignore_errors=True)
+        return config
+
+    def _pairs(self) -> list[Pair]:
+        source, tuned = self.source.headers, self.tuned.headers
+        for headers in (source, tuned):
+            refuse_quantized(headers)
+        check_architecture(source, tuned)
+        checkpoint = self.tuned.checkpoint
+
+        def same(first: str, second: str) -> bool:
+            count = checkpoint.tensors[first].count
+            steps = range(0, count, BLOCK_ELEMENTS)
+            return all(
+                bool(
+                    (checkpoint.read_bits(first, i, n) == checkpoint.read_bits(second, i, n)).all()
+                )
+                for i in steps
+                if (n := min(BLOCK_ELEMENTS, count - i))
+            )
+
+        return pair_tensors(source, tuned, same)
+
+    def _tokens(self) -> tuple[vocab.Tokens | None, vocab.Tokens | None]:
+        before, after = (
+            vocab.read_tokens(m.headers.small_file, m.headers.label)
+            for m in (self.source, self.tuned)
+        )
+        check_tokens(before, after, self.tuned.headers.label)
+        return before, after
+
+    def _check_partial(self, resume: bool) -> None:
+        partial = partial_folder(self.out)
+        if partial.is_dir() and not resume:
+            raise OutputError(
+                "unfinished work of an earlier run",
+                where=partial,
+                hint="Continue it with --resume, or delete that folder to start over.",
+            )
+
+    def _plan(self, codec: Codec) -> dict[str, Any]:
+        """Everything the frames depend on; a later run must agree to continue this one."""
+        inputs = {}
+        for label, model in (("source base", self.source), ("fine-tuned model", self.tuned)):
+            files = [
+                p
+                for p in sorted(model.checkpoint.folder.iterdir())
+                if p.suffix in (".safetensors", ".bin")
+            ]
+            inputs[label] = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+        return {
+            "ftt-hub": __version__,
+            "codec": [codec.id, codec.parameters(), BLOCK_ELEMENTS],
+            "encoders": encoder_versions(),
+            **inputs,
+        }
+
+    def _check_plan(self, work: Path, codec: Codec, resume: bool) -> None:
+        plan = self._plan(codec)
+        path = work / "plan.json"
+        if resume and path.is_file():
+            before = json.loads(path.read_bytes())
+            changed = [key for key in plan if json.loads(json.dumps(plan[key])) != before.get(key)]
+            if changed:
+                raise OutputError(
+                    f"cannot continue: {', '.join(changed)} changed since the earlier run",
+                    where=work.parent,
+                    hint="Delete that folder to start over.",
+                )
+            return
+        work.mkdir(exist_ok=True)
+        write_atomic(path, json.dumps(plan).encode())
+
+    def _encode(self, work: Path, pairs: list[Pair], codec: Codec) -> list[TensorResult]:
+        store = SlotStore(work / "slots")
+        encoder = Encoder(
+            self.source.checkpoint, self.tuned.checkpoint, codec, store, self.progress.advance
+        )
+        results: dict[int, TensorResult] = {}
+        todo: list[int] = []
+        for number, pair in enumerate(pairs):
+            held = store.finished(number)
+            if held is not None and held[0].name == pair.name:
+                results[number] = result_from(*held)
+            else:
+                todo.append(number)
+        self.progress.start("extracting", sum(pairs[n].nbytes for n in todo))
+        todo.sort(key=lambda n: -pairs[n].nbytes)  # the longest first, so that no thread idles
+
+        def run(number: int) -> tuple[int, TensorResult]:
+            return number, encoder.run(number, pairs[number])
+
+        results.update(map_unordered(run, todo, self.workers))
+        self.progress.finish()
+        return [results[number] for number in range(len(pairs))]
+
+    def _finish(
+        self,
+        folder: Path,
+        results: list[TensorResult],
+        codec: Codec,
+        tokens: tuple[vocab.Tokens | None, vocab.Tokens | None],
+    ) -> AdapterConfig:
+        entries = [result.entry for result in results]
+        if not any(e.nbytes or e.role in (ADDED, RESIZED) for e in entries):
+            raise ExtractionError(
+                "the fine-tuned model equals the source base: Δ is zero",
+                where=self.tuned.headers.label,
+                hint="Name another fine-tuned model; there is nothing to store.",
+            )
+        store = SlotStore(folder / _WORK / "slots")
+        payloads = [store.payload_path(n) for n, e in enumerate(entries) if e.slot is not None]
+        entries = write_container(folder, entries, payloads)
+        if self.sketch:
+            checkpoint = self.source.checkpoint
+            sample = sketch.take(checkpoint.tensors, checkpoint.read_bits)
+            sketch.write_sketch(sample, folder / sketch.SKETCH_NAME)
+        files = travelling_files(self.source.headers, self.tuned.headers)
+        write_travelling(folder, files)
+        shutil.rmtree(folder / _WORK)
+        config = self._config(folder, entries, results, codec, tokens, files)
+        (folder / CARD_NAME).write_text(card.render(config), encoding="utf-8")
+        write_atomic(folder / CONFIG_NAME, config.to_bytes())
+        return config
+
+    def _config(
+        self,
+        folder: Path,
+        entries: list[TensorEntry],
+        results: list[TensorResult],
+        codec: Codec,
+        tokens: tuple[vocab.Tokens | None, vocab.Tokens | None],
+        files: dict[str, bytes],
+    ) -> AdapterConfig:
+        source, tuned, given = self.source.headers, self.tuned.headers, self.provenance
+        config = AdapterConfig(
+            source_base=ModelIdentity(
+                self.source.identity(given.source_id), source.commit, _digest(entries, "source"),
+                compat.snapshot(source.config),
+            ),
+            fine_tuned=ModelIdentity(
+                self.tuned.identity(given.fine_tuned_id), tuned.commit,
+                _digest(entries, "fine_tuned"),
+            ),
+            codec=CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions()),
+            fidelity=_fidelity(folder, results, tuned),
+            tensors=_summary(entries),
+            num_slots=1 + sum(e.slot is not None for e in entries),
+            task_type=task_type(tuned),
+            languages=list(dict.fromkeys(given.languages)),
+            datasets=list(dict.fromkeys(given.datasets)),
+            method=given.method,
+            hyperparameters=given.hyperparameters,
+            license=given.license,
+            differences=differences(source, tuned, tokens, files),
+            vocabulary=vocab.summarize(tokens[1], tokens[0]),
+            generation_config=generation_config(tuned),
+            extra={"x-generator": f"ftt-hub {__version__}"},
+        )  # fmt: skip
+        return config.with_files(list_files(folder))
+
+
+def _digest(entries: Iterable[TensorEntry], side: str) -> str:
+    raws = {}
+    for entry in entries:
+        raw = entry.source if side == "source" else entry.fine_tuned
+        shape = entry.shape
+        if side == "source" and entry.source_rows is not None:
+            shape = (entry.source_rows, *entry.shape[1:])
+        if raw is not None:
+            raws[entry.name] = (raw, shape)
+    return model_digest(raws)
+
+
+def _summary(entries: Sequence[TensorEntry]) -> TensorSummary:
+    def names(role: str) -> list[str]:
+        return [e.name for e in entries if e.role == role][:_MAX_LISTED]
+
+    return TensorSummary(
+        changed=sum(e.slot is not None for e in entries),
+        unchanged=sum(e.role == UNCHANGED for e in entries),
+        added=names(ADDED),
+        dropped=names(DROPPED),
+        resized=names(RESIZED),
+    )
+
+
+def _fidelity(folder: Path, results: Sequence[TensorResult], tuned: ModelHeaders) -> Fidelity:
+    total = DeltaStatistics()
+    for result in results:
+        total.add(result.statistics)
+    bits = 8 * sum(result.entry.nbytes for result in results)
+    stored = sum(path.stat().st_size for path in container_files(folder))
+    norm = math.sqrt(total.delta_square / total.source_square) if total.source_square else 0.0
+    parameters = sum(info.count for info in tuned.tensors.values())
+    return Fidelity(
+        exact=True,
+        relative_error=0.0,
+        noise=0.0,
+        relative_norm=rounded(norm),
+        parameters=parameters,
+        changed_parameters=total.changed,
+        bits_per_weight=rounded(bits / max(1, parameters)),
+        ratio=rounded(stored / max(1, tuned.nbytes)),
+    )

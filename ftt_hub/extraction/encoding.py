@@ -1,0 +1,218 @@
+"""One tensor's delta: read a block of both models, subtract, encode, decode again, compare."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from ftt_hub import delta
+from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
+from ftt_hub.codecs.abc import Codec, DeltaBlock
+from ftt_hub.container.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
+from ftt_hub.container.writer import SlotStore
+from ftt_hub.delta import DeltaStatistics
+from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError
+from ftt_hub.extraction.pairs import Pair
+from ftt_hub.staging import writing
+from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.header import TensorInfo
+from ftt_hub.tensors.rounding import convert
+
+
+class Weights(Protocol):
+    """A checkpoint's weights."""
+
+    def read_bits(self, name: str, start: int, count: int) -> Bits:
+        """Raw bits of a run of elements."""
+
+
+@dataclass
+class TensorResult:
+    """A finished tensor: its index entry and the sums behind the fidelity figures."""
+
+    entry: TensorEntry
+    statistics: DeltaStatistics = field(default_factory=DeltaStatistics)
+
+    def facts(self) -> dict[str, object]:
+        """The statistics, JSON-ready."""
+        return asdict(self.statistics)
+
+
+def result_from(entry: TensorEntry, facts: dict[str, Any]) -> TensorResult:
+    """A result as it was committed by an earlier run."""
+    return TensorResult(entry, DeltaStatistics(**facts))
+
+
+class _Reader:
+    """Blocks of one model's tensor in order, hashed as they pass."""
+
+    def __init__(self, weights: Weights, info: TensorInfo | None, dtype: DType) -> None:
+        self._weights, self._info, self._dtype = weights, info, dtype
+        self._hash = hashlib.sha256()
+
+    def read(self, start: int, count: int) -> Bits:
+        """The next block, in the delta's dtype; zeros where the model has no such elements."""
+        held = 0 if self._info is None else max(0, min(count, self._info.count - start))
+        if self._info is None or held == 0:
+            return np.zeros(count, self._dtype.numpy)
+        bits = self._weights.read_bits(self._info.name, start, held)
+        self._hash.update(bits.view(np.uint8).data)
+        if self._dtype.is_float:
+            bits = convert(bits, self._info.dtype, self._dtype)
+        return (
+            bits
+            if held == count
+            else np.concatenate([bits, np.zeros_like(bits, shape=count - held)])
+        )
+
+    def finish(self, start: int) -> None:
+        """Hash what lies beyond the shared rows (padding that fine-tuning cut off)."""
+        if self._info is not None and start < self._info.count:
+            rest = self._weights.read_bits(self._info.name, start, self._info.count - start)
+            self._hash.update(rest.view(np.uint8).data)
+
+    def raw(self) -> RawTensor | None:
+        """Dtype and hash of the whole tensor."""
+        if self._info is None:
+            return None
+        return RawTensor(self._info.dtype.name, self._hash.hexdigest())
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns pairs into slots.
+
+    Attributes:
+        source: Weights of the source base.
+        tuned: Weights of the fine-tuned model.
+        codec: How blocks are stored.
+        store: Where finished slots go.
+        advance: Told the bytes that were read.
+    """
+
+    source: Weights
+    tuned: Weights
+    codec: Codec
+    store: SlotStore
+    advance: Callable[[int], None]
+
+    def run(self, number: int, pair: Pair) -> TensorResult:
+        """Encode one pair and commit it; safe to call from many threads for different pairs.
+
+        Raises:
+            NonFiniteError: NaN or infinity on either side.
+            ExtractionError: An integer tensor changed.
+            IntegrityError: A frame does not give the delta back (a defect of the codec).
+        """
+        try:
+            result = self._pair(number, pair)
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                error.what,
+                where=pair.name,
+                hint="Repair the model: no delta can be made from such values.",
+            ) from error
+        self.store.commit(number, result.entry, result.facts())
+        return result
+
+    def _pair(self, number: int, pair: Pair) -> TensorResult:
+        if pair.tuned is None or pair.of is not None or not pair.dtype.is_float:
+            return self._only_hash(pair)
+        path = self.store.payload_path(number)
+        with writing(path), path.open("wb") as file:
+            result = self._encode(pair, file)
+        if result.entry.slot is None:
+            path.unlink()
+        return result
+
+    def _blocks(self, pair: Pair) -> Iterator[tuple[int, int]]:
+        shape = pair.either.shape
+        for start, count in whole_rows(shape, BLOCK_ELEMENTS):
+            yield start, count
+            self.advance(count * pair.nbytes // max(1, pair.either.count))
+
+    def _only_hash(self, pair: Pair) -> TensorResult:
+        source = _Reader(self.source, pair.source, pair.either.dtype)
+        tuned = _Reader(self.tuned, pair.tuned, pair.either.dtype)
+        for start, count in self._blocks(pair):
+            source.read(start, count)
+            tuned.read(start, count)
+        role, ours, theirs = pair.role, source.raw(), tuned.raw()
+        if role == DELTA:
+            if ours != theirs:
+                raise ExtractionError(
+                    f"an integer tensor ({pair.either.dtype.name}) changed",
+                    where=pair.name,
+                    expected="the same values in both models",
+                    hint="Δ is defined on floating-point weights only.",
+                )
+            role = UNCHANGED
+        entry = TensorEntry(
+            pair.name, role, pair.dtype, pair.either.shape, ours, theirs, of=pair.of
+        )
+        return TensorResult(entry, DeltaStatistics(count=pair.either.count))
+
+    def _encode(self, pair: Pair, file: BinaryIO) -> TensorResult:
+        dtype = pair.dtype
+        source = _Reader(self.source, pair.source, dtype)
+        tuned = _Reader(self.tuned, pair.tuned, dtype)
+        statistics, blocks, end = DeltaStatistics(), [], 0
+        for start, count in self._blocks(pair):
+            base, fine = source.read(start, count), tuned.read(start, count)
+            block, sums = delta.compute(base, fine, dtype)
+            frame = self.codec.encode(block)
+            _check(self.codec, frame, block, base, fine, pair.name)
+            file.write(frame)
+            blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
+            end += len(frame)
+            statistics.add(sums)
+        source.finish(pair.either.count)
+        return TensorResult(_entry(pair, source, tuned, blocks, statistics, self.codec), statistics)
+
+
+def _check(
+    codec: Codec, frame: bytes, block: DeltaBlock, base: Bits, fine: Bits, name: str
+) -> None:
+    """Decode what was just encoded: Δ must come back, and rebuild the fine-tuned model."""
+    decoded = codec.decode(frame, block.hi.size, block.dtype)
+    rebuilt = base.copy()
+    delta.add(rebuilt, decoded, block.dtype)
+    if not decoded.equals(block) or not np.array_equal(rebuilt, fine):
+        raise IntegrityError(
+            "the encoded delta does not give the fine-tuned tensor back",
+            where=name,
+            hint="Please report this as a defect.",
+        )
+
+
+def _entry(
+    pair: Pair,
+    source: _Reader,
+    tuned: _Reader,
+    blocks: list[Block],
+    statistics: DeltaStatistics,
+    codec: Codec,
+) -> TensorEntry:
+    ours, theirs, role = source.raw(), tuned.raw(), pair.role
+    norm = (
+        rounded(math.sqrt(statistics.delta_square)),
+        rounded(math.sqrt(statistics.source_square)),
+    )
+    shape = pair.either.shape
+    if role == DELTA and ours == theirs:
+        return TensorEntry(pair.name, UNCHANGED, pair.dtype, shape, ours, theirs)
+    rows = min(pair.source.shape[0], shape[0]) if role == RESIZED and pair.source else None
+    return TensorEntry(
+        pair.name, role, pair.dtype, shape, ours, theirs, slot=1, codec=codec.id,
+        blocks=tuple(blocks), source_rows=rows, norm=norm,
+    )  # fmt: skip
+
+
+def rounded(value: float) -> float:
+    """Six significant digits, so that the bytes of an index do not hang on the last bit."""
+    return float(f"{value:.6g}")

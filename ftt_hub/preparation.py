@@ -1,0 +1,109 @@
+"""Before any sum: open the target, plan, and refuse what does not fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftt_hub import compat, vocab
+from ftt_hub.adapter import Adapter
+from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.checkpoint.resolve import open_model, read_headers
+from ftt_hub.errors import FttError
+from ftt_hub.report import CompatibilityReport, Finding, Status
+from ftt_hub.transfer import TransferPlan, adapter_tokens, check_sketch, plan_transfer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A target ready to receive Δ.
+
+    Attributes:
+        checkpoint: Its weights.
+        headers: Its headers.
+        plan: What every tensor of the result is made of.
+        report: What was found.
+    """
+
+    checkpoint: Checkpoint
+    headers: ModelHeaders
+    plan: TransferPlan
+    report: CompatibilityReport
+
+
+def plan_for(adapter: Adapter, target: ModelHeaders) -> TransferPlan:
+    """Match an adapter with a target's headers."""
+    config = adapter.config
+
+    def source_tokens() -> vocab.Tokens | None:
+        try:
+            source = read_headers(config.source_base.id)
+            return vocab.read_tokens(source.small_file, source.label)
+        except FttError:  # the source base is not at hand: rows cannot be matched by token
+            return None
+
+    def tokens() -> vocab.Tokens | None:
+        return adapter_tokens(adapter.folder, config, source_tokens)
+
+    return plan_transfer(config, adapter.container.entries, target, tokens)
+
+
+def make_report(
+    adapter: Adapter, target: ModelHeaders, plan: TransferPlan, sketch: Finding | None
+) -> CompatibilityReport:
+    """The report of a plan, with the sketch's finding when it was compared."""
+    findings = plan.findings if sketch is None else (*plan.findings, sketch)
+    return CompatibilityReport(
+        adapter=adapter.label,
+        target=target.label,
+        depth="headers" if sketch is None else "sketch",
+        findings=findings,
+        estimate=compat.estimate(adapter.config, target),
+    )
+
+
+@contextmanager
+def prepared(adapter: Adapter, target: str | Path, *, force: bool = False) -> Iterator[Prepared]:
+    """Open a target, plan the transfer and check headers and sketch.
+
+    Args:
+        adapter: The opened adapter.
+        target: Folder or Hub reference of the target.
+        force: Turn a rejection into a warning, as far as a plan exists at all.
+
+    Raises:
+        IncompatibleError: The adapter does not fit; the message says why.
+        RefError: The target names nothing.
+        CheckpointError: The target is not a readable model.
+    """
+    checkpoint, headers = open_model(target)
+    with checkpoint:
+        plan = plan_for(adapter, headers)
+        sketch = check_sketch(adapter.folder, plan, checkpoint.tensors, checkpoint.read_bits)
+        report = make_report(adapter, headers, plan, sketch)
+        if report.status is Status.REJECTED and force:
+            refuse_impossible(report, plan)
+            warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)
+        else:
+            report.raise_if_incompatible()
+        yield Prepared(checkpoint, headers, plan, report)
+
+
+def refuse_impossible(report: CompatibilityReport, plan: TransferPlan) -> None:
+    """Refuse even with force what has no meaning: sums of tensors of different shapes.
+
+    Raises:
+        IncompatibleError: A delta and its target cannot be added.
+    """
+    for tensor in plan.tensors.values():
+        if tensor.entry is None or tensor.target is None:
+            continue
+        aligned = tensor.rows is not None and tensor.shape[1:] == tensor.entry.shape[1:]
+        if not aligned and tensor.target.shape != tensor.entry.shape:
+            report.raise_if_incompatible()
+        if not tensor.dtype.is_float:
+            report.raise_if_incompatible()

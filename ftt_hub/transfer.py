@@ -1,0 +1,232 @@
+"""The plan of a transfer: for every tensor of the result, what it is made of.
+
+Applying to disk, loading into memory and verifying all start from the same plan, so they agree on
+names, rows, tied tensors and refusals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ftt_hub import compat, sketch, vocab
+from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.config import AdapterConfig
+from ftt_hub.container.index import ADDED, ALIAS, RESIZED, TensorEntry
+from ftt_hub.report import Finding, accepted, rejected, warned
+from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.header import TensorInfo
+from ftt_hub.vocab import RowPlan, Tokens, VocabularyDelta
+
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """How one tensor of the result is made.
+
+    Attributes:
+        name: Checkpoint name in the result.
+        dtype: The target's dtype (the delta's for an added tensor).
+        shape: Shape in the result.
+        target: The target's tensor, ``None`` for an added one.
+        entry: The delta to add, ``None`` for a copy.
+        rows: Alignment of the rows, ``None`` when every row keeps its place.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    target: TensorInfo | None
+    entry: TensorEntry | None
+    rows: RowPlan | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the result."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.bits // 8
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one row; 1 for scalars."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) if self.shape else 1
+
+
+@dataclass(frozen=True)
+class TransferPlan:
+    """All tensors of the result, and what was found on the way.
+
+    Attributes:
+        tensors: By name, in name order.
+        findings: From headers; see `check_sketch` for the weights.
+        rows: Alignment of the vocabulary, ``None`` when every row keeps its place.
+        vocabulary_size: Rows of the result's embeddings, when known.
+    """
+
+    tensors: Mapping[str, TensorPlan]
+    findings: tuple[Finding, ...]
+    rows: RowPlan | None
+    vocabulary_size: int | None
+
+
+def carries_tokenizer(config: AdapterConfig) -> bool:
+    """Whether the adapter brings its own vocabulary."""
+    return any(name in config.files for name in _VOCABULARY_FILES)
+
+
+def adapter_tokens(
+    folder: Path, config: AdapterConfig, source_tokens: Callable[[], Tokens | None]
+) -> Tokens | None:
+    """The fine-tuned model's tokens: from the adapter, else from the source base's tokenizer."""
+    if carries_tokenizer(config):
+
+        def small_file(name: str) -> bytes | None:
+            path = folder / name
+            return path.read_bytes() if name in config.files and path.is_file() else None
+
+        return vocab.read_tokens(small_file, str(folder))
+    return source_tokens()
+
+
+def _aliases(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> dict[str, TensorEntry]:
+    """Tensors of the target that are tied to another one and get the same delta."""
+    found = {
+        e.name: entries[e.of]
+        for e in entries.values()
+        if e.role == ALIAS and e.of is not None and e.of in entries
+    }
+    if not target.config.get("tie_word_embeddings"):
+        return found
+    heads = [n for n in target.tensors if n.endswith("lm_head.weight") and n not in entries]
+    embeddings = [e for n, e in entries.items() if n.endswith("embed_tokens.weight")]
+    if len(heads) == 1 and len(embeddings) == 1:
+        found[heads[0]] = embeddings[0]
+    return found
+
+
+def _check_tied(
+    entries: Mapping[str, TensorEntry], target: ModelHeaders, source: Mapping[str, object]
+) -> list[Finding]:
+    mine, theirs = source.get("tie_word_embeddings"), target.config.get("tie_word_embeddings")
+    if bool(mine) == bool(theirs) or mine is None or theirs is None:
+        return [accepted("tied embeddings", "same on both sides")]
+    heads = [n for n, e in entries.items() if n.endswith("lm_head.weight") and e.slot is not None]
+    if theirs and heads:
+        reason = (
+            "the adapter has its own delta for lm_head, which the target ties to the embeddings"
+        )
+        return [rejected("tied embeddings", reason)]
+    reason = "tied in the source base, separate in the target: lm_head is left as it is"
+    return [warned("tied embeddings", reason)]
+
+
+def _align(
+    config: AdapterConfig,
+    entries: Mapping[str, TensorEntry],
+    target: ModelHeaders,
+    tokens: Callable[[], Tokens | None],
+) -> tuple[RowPlan | None, set[str], list[Finding]]:
+    """Row plan, names of the vocabulary tensors, findings."""
+    size = vocab.vocabulary_size(target.config)
+    known = (vocab.vocabulary_size(config.source_base.config), size)
+    names = {
+        name
+        for name, e in entries.items()
+        if e.shape
+        and (e.role == RESIZED or any(vocab.is_vocabulary_tensor(name, e.shape, n) for n in known))
+    }
+    names |= {n for n, t in target.tensors.items() if vocab.is_vocabulary_tensor(n, t.shape, size)}
+    rows = [(entries[n], target.tensors[n]) for n in sorted(names & entries.keys())
+            if n in target.tensors]  # fmt: skip
+    if not rows:
+        return None, names, []
+    entry, info = rows[0]
+    target_tokens = vocab.read_tokens(target.small_file, target.label)
+    same = (
+        config.vocabulary is not None
+        and target_tokens is not None
+        and (vocab.tokens_digest(target_tokens) == config.vocabulary.digest)
+    )
+    source_rows = entry.shape[0] if entry.source_rows is None else entry.source_rows
+    delta = VocabularyDelta(
+        entry.shape[0], source_rows, None if same else tokens(), config.vocabulary,
+        carries_tokenizer(config),
+    )  # fmt: skip
+    alignment = vocab.align(delta, target_tokens, info.shape[0])
+    plan = alignment.plan
+    if plan is not None and plan.is_identity(info.shape[0], entry.shape[0]):
+        plan = None
+    return plan, names, alignment.findings
+
+
+def _plan_tensor(info: TensorInfo, entry: TensorEntry | None, rows: RowPlan | None) -> TensorPlan:
+    stored = entry if entry is not None and entry.slot is not None else None
+    shape = info.shape if rows is None else (rows.rows, *info.shape[1:])
+    return TensorPlan(info.name, info.dtype, shape, info, stored, rows)
+
+
+def plan_transfer(
+    config: AdapterConfig,
+    entries: Mapping[str, TensorEntry],
+    target: ModelHeaders,
+    tokens: Callable[[], Tokens | None],
+) -> TransferPlan:
+    """Match an adapter with a target.
+
+    Args:
+        config: The adapter's manifest.
+        entries: Its index.
+        target: Headers of the target.
+        tokens: The fine-tuned model's tokens by id; asked only when rows may have to move.
+    """
+    source = config.source_base.config
+    rows, vocabulary, aligned = _align(config, entries, target, tokens)
+    aliases = _aliases(entries, target)
+    tensors = {
+        name: _plan_tensor(
+            info, aliases.get(name, entries.get(name)), rows if name in vocabulary else None
+        )
+        for name, info in target.tensors.items()
+    }
+    for name, entry in entries.items():
+        if entry.role == ADDED and name not in tensors:
+            tensors[name] = TensorPlan(name, entry.dtype, entry.shape, None, entry)
+    findings = [
+        compat.check_architecture(source, target.config),
+        *compat.check_quantization(target),
+        *compat.check_names(entries, target),
+        *compat.check_shapes(entries, target, vocabulary),
+        compat.check_dtypes(entries, target),
+        *_check_tied(entries, target, source),
+        *aligned,
+        *compat.check_config(source, target.config),
+        compat.check_licence(config),
+    ]
+    size = rows.rows if rows is not None else vocab.vocabulary_size(target.config)
+    return TransferPlan(dict(sorted(tensors.items())), tuple(findings), rows, size)
+
+
+def check_sketch(
+    folder: Path,
+    plan: TransferPlan,
+    tensors: Mapping[str, TensorInfo],
+    read_bits: Callable[[str, int, int], Bits],
+) -> Finding:
+    """Is the target a relative of the source base? Reads some kilobytes of its weights."""
+    sample = sketch.read_sketch(folder)
+    if sample is None:
+        return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
+
+    def locate(name: str, element: int) -> tuple[str, int] | None:
+        planned = plan.tensors.get(name)
+        if planned is None or planned.rows is None:
+            return name, element
+        width = planned.row_elements
+        places = np.flatnonzero(planned.rows.delta_row == element // width)
+        row = int(planned.rows.target_row[places[0]]) if places.size else -1
+        return None if row < 0 else (name, row * width + element % width)
+
+    return sketch.judge(sketch.compare(sample, tensors, read_bits, locate))

@@ -1,0 +1,175 @@
+"""One suite for every codec: round trip, determinism, golden bytes, hostile frames."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftt_hub.codecs.abc import Codec, DeltaBlock
+from ftt_hub.codecs.catalogue import CODECS, codec
+from ftt_hub.codecs.exact import from_ordered, to_ordered
+from ftt_hub.codecs.planes import PCODEC, ZSTD, decode_plane, encode_plane
+from ftt_hub.errors import CodecError, UnsupportedError
+from ftt_hub.tensors.dtypes import BF16, DTYPES, F16, F32, DType
+from ftt_hub.tensors.rounding import narrow
+
+GOLDEN = Path(__file__).parent / "golden"
+FLOATS = [BF16, F16, F32]
+by_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
+
+
+@pytest.fixture(params=sorted(CODECS))
+def each(request: pytest.FixtureRequest) -> Codec:
+    return codec(request.param)
+
+
+def block(dtype: DType, count: int, *, lo: bool = False, seed: int = 0) -> DeltaBlock:
+    """A block like real ones: small values, half of them unchanged, lo almost empty."""
+    rng = np.random.default_rng(seed)
+    hi = narrow((rng.standard_normal(count) * 1e-3).astype(np.float32), dtype)
+    hi[rng.random(count) < 0.5] = dtype.sign_bit
+    low = narrow((rng.standard_normal(count) * 1e-7).astype(np.float32), dtype)
+    low[rng.random(count) < 0.98] = 0
+    return DeltaBlock(hi, low if lo else None, dtype)
+
+
+@by_dtype
+@pytest.mark.parametrize("lo", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 1000, 70_000])
+def test_a_block_comes_back(each: Codec, dtype: DType, count: int, lo: bool) -> None:
+    given_block = block(dtype, count, lo=lo)
+    frame = each.encode(given_block)
+    assert each.decode(frame, count, dtype).equals(given_block)
+
+
+@by_dtype
+def test_an_unchanged_block_takes_no_bytes(each: Codec, dtype: DType) -> None:
+    identity = DeltaBlock(np.full(5000, dtype.sign_bit, dtype.numpy), None, dtype)
+    assert each.encode(identity) == b""
+    assert each.decode(b"", 5000, dtype).is_identity
+
+
+def test_a_strided_block_gives_the_same_frame(each: Codec) -> None:
+    whole = block(BF16, 2000, lo=True)
+    strided = whole.part(np.s_[::2])
+    copied = DeltaBlock(
+        whole.hi[::2].copy(), None if whole.lo is None else whole.lo[::2].copy(), BF16
+    )
+    assert each.encode(strided) == each.encode(copied)
+
+
+def test_encoding_is_deterministic(each: Codec) -> None:
+    assert each.encode(block(BF16, 5000, lo=True)) == each.encode(block(BF16, 5000, lo=True))
+
+
+def test_parameters_survive_json(each: Codec) -> None:
+    assert json.loads(json.dumps(each.parameters())) == each.parameters()
+
+
+@by_dtype
+@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "count"])
+def test_a_damaged_frame_is_refused_or_decodes_to_the_declared_size(
+    each: Codec, dtype: DType, damage: str
+) -> None:
+    frame = each.encode(block(dtype, 3000, lo=True))
+    count = 3000
+    if damage == "cut":
+        frame = frame[: len(frame) // 2]
+    elif damage == "longer":
+        frame += b"\x00" * 50
+    elif damage == "flipped":
+        frame = bytes([frame[0] ^ 0xFF]) + frame[1:]
+    else:
+        count = 2999
+    with pytest.raises(CodecError):
+        each.decode(frame, count, dtype)
+
+
+@given(data=st.binary(max_size=300), count=st.integers(0, 5000))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize("codec_id", sorted(CODECS))
+def test_arbitrary_bytes_never_do_worse_than_a_codec_error(
+    codec_id: str, data: bytes, count: int
+) -> None:
+    try:
+        decoded = codec(codec_id).decode(data, count, BF16)
+    except CodecError:
+        return
+    assert decoded.hi.size == count
+
+
+@by_dtype
+def test_bits_and_ordered_integers_are_a_bijection_in_value_order(dtype: DType) -> None:
+    if dtype.bits == 16:
+        bits = np.arange(2**16, dtype=np.uint32).astype(dtype.numpy)
+    else:
+        bits = np.random.default_rng(0).integers(0, 2**32, 100_000).astype(dtype.numpy)
+    bits = bits[(bits & dtype.numpy.type(dtype.sign_bit - 1)) < dtype.infinity]
+    ordered = to_ordered(bits, dtype)
+    np.testing.assert_array_equal(from_ordered(ordered.copy(), dtype), bits)
+    identity = to_ordered(np.array([dtype.sign_bit], dtype.numpy), dtype)
+    assert identity[0] == 0
+    as_float = (
+        bits.view({2: np.float16, 4: np.float32}[dtype.itemsize])
+        if dtype is not BF16
+        else ((bits.astype(np.uint32) << 16).view(np.float32))
+    )
+    order = np.argsort(ordered, kind="stable")
+    assert (np.diff(as_float[order].astype(np.float64)) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_a_plane_is_stored_by_the_smaller_coder(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal(100_000) * 100).astype(kind)
+    text = np.tile(np.arange(997), 200).astype(kind)  # repeats, which only zstd sees
+    for plane, coder in ((noise, PCODEC), (text, ZSTD)):
+        data = encode_plane(plane)
+        assert data[0] == coder
+        back = np.empty_like(plane)
+        decode_plane(data, back)
+        np.testing.assert_array_equal(back, plane)
+
+
+def test_a_zstd_bomb_is_refused_before_it_expands() -> None:
+    import zstandard
+
+    bomb = bytes([ZSTD]) + zstandard.ZstdCompressor(level=19).compress(bytes(64 << 20))
+    assert len(bomb) < 10_000
+    with pytest.raises(CodecError, match="another length"):
+        decode_plane(bomb, np.empty(1000, np.int16))
+
+
+def test_a_pcodec_bomb_is_refused() -> None:
+    bomb = encode_plane(np.zeros(8 << 20, np.int16))
+    assert len(bomb) < 1000
+    with pytest.raises(CodecError, match="another length"):
+        decode_plane(bomb, np.empty(1000, np.int16))
+
+
+def test_an_unknown_codec_asks_for_an_upgrade() -> None:
+    with pytest.raises(UnsupportedError, match="Upgrade"):
+        codec("telepathy")
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.frame")), ids=lambda p: p.stem)
+def test_golden_frames_decode_for_ever(path: Path) -> None:
+    """Files are only ever added: `<codec>-<dtype>-<name>.frame` beside a `.json` of facts."""
+    facts = json.loads(path.with_suffix(".json").read_text())
+    decoded = codec(facts["codec"]).decode(
+        path.read_bytes(), facts["count"], DTYPES[facts["dtype"]]
+    )
+    lo = b"" if decoded.lo is None else decoded.lo.tobytes()
+    assert hashlib.sha256(decoded.hi.tobytes()).hexdigest() == facts["hi"]
+    assert hashlib.sha256(lo).hexdigest() == facts["lo"]
+
+
+def test_every_codec_and_dtype_has_a_golden_frame() -> None:
+    names = {path.stem.rsplit("-", 1)[0] for path in GOLDEN.glob("*.frame")}
+    assert {f"{c}-{d.name}" for c in CODECS for d in FLOATS} <= names
