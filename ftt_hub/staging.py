@@ -42,15 +42,22 @@ def writing(where: Path) -> Iterator[None]:
         raise output_error(error, where) from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        durable: Also survive a power cut; without it, a killed process only.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with writing(path):
         try:
             with partial.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -96,6 +103,7 @@ def staged_folder(out: Path, *, keep: bool = False) -> Iterator[Path]:
     lock = FileLock(f"{partial}.lock", timeout=0)
     with writing(out):
         partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.with_name(f"{partial.name}.lock").touch()  # filelock would wait on a read-only disk
         try:
             lock.acquire()
         except Timeout as error:

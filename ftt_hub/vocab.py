@@ -275,6 +275,12 @@ def align(delta: VocabularyDelta, tokens: Tokens | None, target_rows: int) -> Al
     if tokens is not None and delta.tokens is not None:
         order = _in_tuned_order if delta.carried else _in_target_order
         return order(delta, tokens, target_rows)
+    if tokens is not None and delta.summary is not None:
+        reason = (
+            "the target's tokens differ from the adapter's, and the tokenizer of the source base, "
+            "which would tell how, is not at hand"
+        )
+        return Alignment(None, [rejected("vocabulary", reason)])
     if target_rows == delta.rows == delta.source_rows:
         plan = RowPlan(target_rows, np.arange(target_rows), np.arange(target_rows))
         reason = "same number of rows, but no tokenizer at hand to compare their tokens"

@@ -89,6 +89,6 @@ def _not_writable(path: Path | str, error: OSError) -> DemoError:
 
 def _disk_full(path: Path) -> DemoError:
     return DemoError(
-        f"the disk is full while writing {path}. The demo needs 3 GB: free some space, "
+        f"the disk is full while writing {path}. The demo needs 2 GB: free some space, "
         "or set FTT_HUB_DEMO_CACHE to a folder on another disk."
     )

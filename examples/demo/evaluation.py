@@ -65,7 +65,8 @@ def continuation(model: PreTrainedModel, tokenizer: Path, prompt: str, *, tokens
             pad_token_id=words.pad_token_id,
         )
     start = inputs["input_ids"].shape[1]
-    return str(words.decode(output[0, start:], skip_special_tokens=True)).strip()
+    said = str(words.decode(output[0, start:], skip_special_tokens=True))
+    return said.rstrip("\N{REPLACEMENT CHARACTER}").strip()  # a letter cut in half by the end
 
 
 def recovered_share(target: float, transferred: float, reference: float) -> float:

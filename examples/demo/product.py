@@ -64,7 +64,7 @@ class Product:
     def shown(self, argument: str | Path) -> str:
         """Return a path below the cache relative to it, anything else as it is."""
         if isinstance(argument, Path) and argument.is_relative_to(self.cache):
-            return argument.relative_to(self.cache).as_posix()
+            return f"./{argument.relative_to(self.cache).as_posix()}"  # no Hub ref, a folder
         return str(argument)
 
     def _execute(self, words: list[str], *, quiet: bool) -> int:

@@ -22,8 +22,11 @@ def main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # both are read when the libraries are imported
     os.environ["TQDM_DISABLE"] = "1"  # a bar for each model loaded would bury the demo's own
     try:
-        from demo.errors import DemoError
-        from demo.story import tell
+        from demo.terminal import err
+
+        with err.status("loading PyTorch and transformers"):
+            from demo.errors import DemoError
+            from demo.story import tell
     except ModuleNotFoundError as error:
         return _failed(f"{error.name} is not installed: run `make demo`, or pip install '.[demo]'")
     try:

@@ -17,7 +17,7 @@ from demo.machine import set_threads
 from demo.models import Models, prepare
 from demo.plot import Curve, draw
 from demo.product import Product
-from demo.terminal import out
+from demo.terminal import err, out
 
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 PROMPT = "Türkiye Cumhuriyeti"
@@ -123,7 +123,9 @@ def _publish(product: Product, way: Direction) -> Path:
     """Extract, push, browse and verify with the product's own commands."""
     folder = product.cache / "adapters" / way.pair[1].name
     out.print(f"[dim]$ cd {product.cache}[/dim]", soft_wrap=True)
-    if folder.is_dir() and product.accepts(folder):
+    with err.status("checking for an adapter from an earlier run"):
+        kept = folder.is_dir() and product.accepts(folder)
+    if kept:
         out.print(f"{product.shown(folder)} is there from an earlier run (--fresh extracts again).")
     else:
         shutil.rmtree(folder, ignore_errors=True)
@@ -187,9 +189,10 @@ def _generations(product: Product, way: Direction) -> None:
     """Print what the target says before and after, greedily, to the same prompt."""
     table = Table("model", f"“{PROMPT} …”, continued greedily", title="A Turkish prompt")
     before = load_model(way.models[0])
-    table.add_row(way.target, continuation(before, way.models[0], PROMPT))
     after = product.load(way.ref, target=way.models[0])
-    table.add_row(f"{way.target} + Δ", continuation(after, way.models[0], PROMPT))
+    for name, model in ((way.target, before), (f"{way.target} + Δ", after)):
+        with err.status(f"{name} continues a prompt"):
+            table.add_row(name, continuation(model, way.models[0], PROMPT))
     out.print(table)
     out.print("[dim](With 135M parameters and 40 steps: Turkish in sound, not yet in sense.)[/dim]")
 

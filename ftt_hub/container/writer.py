@@ -43,7 +43,7 @@ class SlotStore:
     def commit(self, number: int, entry: TensorEntry, facts: dict[str, object]) -> None:
         """Declare a tensor finished; its frames lie complete at `payload_path`."""
         value = {"entry": entry.to_json(), "facts": facts}
-        write_atomic(self._entry_path(number), json.dumps(value).encode())
+        write_atomic(self._entry_path(number), json.dumps(value).encode(), durable=False)
 
     def finished(self, number: int) -> tuple[TensorEntry, dict[str, object]] | None:
         """The entry and facts of a finished tensor, or ``None`` when it is to be done again."""
