@@ -72,7 +72,7 @@ def main() -> None:
     """Run the command line; our errors become one line and an exit code."""
     warnings.showwarning = _note
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
     except FttError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -85,3 +85,4 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)  # the code of ctx.exit(), or a return value

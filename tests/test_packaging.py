@@ -1,0 +1,77 @@
+"""What users install: wheel and sdist, nothing beside ftt_hub, a working console script."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheel and the sdist of a copy of this tree."""
+    import shutil
+
+    source = tmp_path_factory.mktemp("tree") / "ftt-hub"
+    names = ("ftt_hub", "cli", "schemas", "pyproject.toml", "README.md", "LICENSE")
+    source.mkdir()
+    for name in names:
+        path = ROOT / name
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        copy(path, source / name)
+    out = source.parent / "dist"
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
+
+
+def test_the_wheel_holds_nothing_but_ftt_hub(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[0]) as wheel:
+        names = wheel.namelist()
+    assert {name.split("/")[0] for name in names} == {"ftt_hub", names[-1].split("/")[0]}
+    for needed in ("py.typed", "cli/main.py", "schemas/adapter_config.schema.json"):
+        assert f"ftt_hub/{needed}" in names
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(built: tuple[Path, Path]) -> None:
+    with tarfile.open(built[1]) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    assert {"cli/main.py", "schemas/index.schema.json", "ftt_hub/py.typed", "LICENSE"} <= names
+
+
+def test_the_wheel_runs_in_an_empty_environment(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """`--help` needs click and nothing else that is heavy; only the wheel and click are there."""
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    site = next((tmp_path / "env" / "lib").glob("python*")) / "site-packages"
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", built[0]], check=True)
+    click = next(d for d in distributions() if d.metadata["Name"] == "click")
+    (site / "click").symlink_to(Path(str(click.locate_file("click"))))
+    script = site.parent.parent.parent / "bin" / "ftt-hub"
+    assert script.is_file()
+    done = subprocess.run([python, script, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Diff vectors as transfer adapters" in done.stdout
+    top = {p.name.split(".")[0].split("-")[0] for p in site.iterdir()}
+    assert top <= {"ftt_hub", "click", "__pycache__"}
+
+
+def test_all_is_sorted_and_complete() -> None:
+    import ftt_hub
+
+    assert ftt_hub.__all__ == sorted(ftt_hub.__all__)
+    for name in ftt_hub.__all__:
+        assert getattr(ftt_hub, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        ftt_hub.nonsense  # noqa: B018
