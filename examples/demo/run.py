@@ -5,6 +5,14 @@ import os
 import sys
 from pathlib import Path
 
+# Read by the libraries when they are imported, which is why `main` imports them late.
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TQDM_DISABLE": "1",  # a bar for each model loaded would bury the demo's own
+    # Threads that spin while they wait make a step seven times slower on a busy machine.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
 
 def main() -> int:
     """Parse the arguments, tell the story, and return the exit code."""
@@ -19,8 +27,7 @@ def main() -> int:
         "--fresh", action="store_true", help="train and extract again; downloads are kept"
     )
     arguments = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # both are read when the libraries are imported
-    os.environ["TQDM_DISABLE"] = "1"  # a bar for each model loaded would bury the demo's own
+    os.environ.update(_ENVIRONMENT)
     try:
         from demo.terminal import err
 

@@ -1,0 +1,1 @@
+"""Both sides of every claim, measured in one run."""
