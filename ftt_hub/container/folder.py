@@ -14,33 +14,46 @@ from ftt_hub.progress import Progress, Silent
 
 CARD_NAME = "README.md"
 VERIFIED_FOLDER = "verified"
+_PIECE = 1 << 20
 _UNLISTED = {CONFIG_NAME, CARD_NAME, ".gitattributes"}
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, progress: Progress) -> str:
     """sha256 of a file, in hex, read a piece at a time."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            progress.advance(len(piece))
+    return digest.hexdigest()
 
 
-def list_files(folder: Path) -> Json:
+def list_files(folder: Path, progress: Progress) -> Json:
     """Size and hash of every file that belongs to the content.
 
     The card and `verified/` may gain lines later; they are not part of it.
     """
-    return {
-        path.name: {"size": path.stat().st_size, "sha256": file_digest(path)}
+    paths = [
+        path
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in _UNLISTED and not path.name.startswith(".")
+    ]
+    progress.start("hashing", sum(path.stat().st_size for path in paths))
+    listed = {
+        path.name: {"size": path.stat().st_size, "sha256": file_digest(path, progress)}
+        for path in paths
     }
+    progress.finish()
+    return listed
 
 
-def check_files(folder: Path, config: AdapterConfig) -> None:
+def check_files(folder: Path, config: AdapterConfig, progress: Progress) -> None:
     """Compare every listed file with its size and hash.
 
     Raises:
         IntegrityError: A file is missing or differs.
     """
+    progress.start("checking files", sum(facts["size"] for facts in config.files.values()))
     for name, facts in config.files.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
@@ -52,7 +65,7 @@ def check_files(folder: Path, config: AdapterConfig) -> None:
                 found="no such file" if size is None else f"{size} bytes",
                 hint="Download the adapter again.",
             )
-        found = file_digest(path)
+        found = file_digest(path, progress)
         if found != facts["sha256"]:
             raise IntegrityError(
                 "does not match its hash",
@@ -61,6 +74,7 @@ def check_files(folder: Path, config: AdapterConfig) -> None:
                 found=found[:16],
                 hint="Download the adapter again.",
             )
+    progress.finish()
 
 
 def _check_frames(container: Container, progress: Progress, workers: int | None) -> None:
@@ -106,8 +120,9 @@ def check_adapter(
         UnsupportedError: It was made for a newer format.
     """
     config = read_config(folder)
-    check_files(folder, config)
+    watcher = progress or Silent()
+    check_files(folder, config, watcher)
     with Container(folder) as container:
         _check_digests(config, container)
-        _check_frames(container, progress or Silent(), workers)
+        _check_frames(container, watcher, workers)
     return config

@@ -16,6 +16,7 @@ from pathlib import Path
 from ftt_hub.container.index import TensorEntry, encode_index, entry_from_json
 from ftt_hub.container.reader import CONTAINER_INDEX, CONTAINER_NAME, slot_key
 from ftt_hub.errors import IntegrityError
+from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import write_atomic, writing
 from ftt_hub.tensors.header import build_header
 
@@ -71,7 +72,12 @@ def _shards(sizes: Sequence[int], limit: int) -> list[list[int]]:
 
 
 def _write_shard(
-    path: Path, slots: Iterable[int], sizes: Sequence[int], index: bytes, payloads: Sequence[Path]
+    path: Path,
+    slots: Iterable[int],
+    sizes: Sequence[int],
+    index: bytes,
+    payloads: Sequence[Path],
+    progress: Progress,
 ) -> None:
     names = list(slots)
     header = build_header({slot_key(s): ("U8", (sizes[s],), sizes[s]) for s in names}, _METADATA)
@@ -83,6 +89,7 @@ def _write_shard(
                 continue
             with payloads[slot - 1].open("rb") as payload:
                 shutil.copyfileobj(payload, file, 1 << 20)
+            progress.advance(sizes[slot])
         file.flush()
         os.fsync(file.fileno())
 
@@ -93,6 +100,7 @@ def write_container(
     payloads: Sequence[Path],
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    progress: Progress | None = None,
 ) -> list[TensorEntry]:
     """Put the finished slots together in `folder`.
 
@@ -101,6 +109,7 @@ def write_container(
         entries: All index entries, in name order; those with a slot are numbered anew from 1.
         payloads: Files with the frames of the entries that have a slot, in the same order.
         max_shard_bytes: Split above this size.
+        progress: Watches.
 
     Returns:
         The entries with their final slot numbers.
@@ -118,8 +127,11 @@ def write_container(
         CONTAINER_NAME if total == 1 else f"adapter_model-{i + 1:05}-of-{total:05}.safetensors"
         for i in range(total)
     ]
+    watcher = progress or Silent()
+    watcher.start("writing", sum(sizes))
     for name, slots in zip(names, shards, strict=True):
-        _write_shard(folder / name, slots, sizes, index, payloads)
+        _write_shard(folder / name, slots, sizes, index, payloads, watcher)
+    watcher.finish()
     if total > 1:
         places = {slot_key(s): n for n, slots in zip(names, shards, strict=True) for s in slots}
         value = {"metadata": {"total_size": sum(sizes)}, "weight_map": places}

@@ -252,7 +252,7 @@ class AdapterBuilder:
             )
         store = SlotStore(folder / _WORK / "slots")
         payloads = [store.payload_path(n) for n, e in enumerate(entries) if e.slot is not None]
-        entries = write_container(folder, entries, payloads)
+        entries = write_container(folder, entries, payloads, progress=self.progress)
         if self.sketch:
             checkpoint = self.source.checkpoint
             sample = sketch.take(checkpoint.tensors, checkpoint.read_bits)
@@ -299,7 +299,7 @@ class AdapterBuilder:
             generation_config=generation_config(tuned),
             extra={"x-generator": f"ftt-hub {__version__}"},
         )  # fmt: skip
-        return config.with_files(list_files(folder))
+        return config.with_files(list_files(folder, self.progress))
 
 
 def _digest(entries: Iterable[TensorEntry], side: str) -> str:
