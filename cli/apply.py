@@ -41,7 +41,7 @@ def command(
 
     Memory stays flat whatever the size of the model; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import print_json, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
 
     from ftt_hub.api import apply
 
@@ -54,7 +54,7 @@ def command(
         facts = {"bytes": result.nbytes, "tensors": result.tensors, "changed": result.changed}
         print_json({"folder": str(result.folder), **facts})
         return
-    click.echo(
+    print_line(
         f"{result.folder}: {size(result.nbytes)}, Δ added to {result.changed} of "
         f"{result.tensors} tensors"
     )

@@ -52,7 +52,7 @@ def command(
 
     Both are folders or Hub references. Memory stays flat; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import message, print_json, progress_bar, size
+    from ftt_hub.cli.output import message, print_json, print_line, progress_bar, size
 
     from ftt_hub.api import extract
     from ftt_hub.extraction.builder import Provenance
@@ -72,7 +72,7 @@ def command(
         return
     fidelity = config.fidelity
     stored = sum(facts["size"] for facts in config.files.values())
-    click.echo(
+    print_line(
         f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
         f"{fidelity.bits_per_weight:.2f} bits a weight, rebuilt bit for bit"
     )

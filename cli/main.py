@@ -7,6 +7,7 @@ import warnings
 from importlib import import_module
 
 import click
+from ftt_hub.cli.text import printable
 
 from ftt_hub.errors import FttError
 from ftt_hub.version import __version__
@@ -55,7 +56,7 @@ class LazyGroup(click.Group):
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:
     """Show a warning as one line on stderr."""
-    click.echo(f"note: {' '.join(str(message).split())}", err=True)
+    click.echo(f"note: {printable(str(message))}", err=True)
 
 
 @click.group(
@@ -74,7 +75,7 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except FttError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

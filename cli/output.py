@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
+from ftt_hub.cli.text import printable
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,7 +31,12 @@ def print_json(value: object) -> None:
 
 def message(text: str) -> None:
     """One line on stderr."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def print_line(text: str) -> None:
+    """One line on stdout."""
+    click.echo(printable(text))
 
 
 def size(nbytes: float) -> str:
@@ -71,8 +77,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    printable = "".join(c if c.isprintable() else "�" for c in text)
-    return escape(printable)
+    return escape(printable(text))
 
 
 class Bar:

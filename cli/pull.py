@@ -13,7 +13,7 @@ from ftt_hub.cli.options import json_option, registry_option
 @json_option
 def command(adapter: str, out: str | None, registry: str | None, as_json: bool) -> None:
     """Fetch ADAPTER and check it; with OUT copy it there, else print where it lies."""
-    from ftt_hub.cli.output import print_json, progress_bar
+    from ftt_hub.cli.output import print_json, print_line, progress_bar
 
     from ftt_hub.api import pull
 
@@ -22,4 +22,4 @@ def command(adapter: str, out: str | None, registry: str | None, as_json: bool) 
     if as_json:
         print_json({"folder": str(result.folder), "revision": result.revision})
     else:
-        click.echo(str(result.folder))
+        print_line(str(result.folder))

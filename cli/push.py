@@ -17,7 +17,7 @@ def command(
     folder: str, name: str, version: str | None, private: bool, registry: str | None, as_json: bool
 ) -> None:
     """Publish the adapter FOLDER as NAME (namespace/name), after checking it completely."""
-    from ftt_hub.cli.output import message, print_json, progress_bar
+    from ftt_hub.cli.output import message, print_json, print_line, progress_bar
 
     from ftt_hub.api import publish
 
@@ -29,6 +29,6 @@ def command(
         facts = {"ref": result.ref, "changed": result.changed, "location": result.location}
         print_json(facts)
         return
-    click.echo(f"{result.ref}  {result.location}")
+    print_line(f"{result.ref}  {result.location}")
     if not result.changed:
         message("nothing to do: this content is published already")

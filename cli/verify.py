@@ -36,7 +36,7 @@ def command(
 
     Exit code 3: it does not fit. Exit code 4: it is damaged.
     """
-    from ftt_hub.cli.output import print_json, progress_bar
+    from ftt_hub.cli.output import print_json, print_line, progress_bar
 
     from ftt_hub.api import verify
 
@@ -49,7 +49,7 @@ def command(
         if as_json:
             print_json({"status": "intact", "content_digest": result.content_digest})
         else:
-            click.echo(f"{adapter}: intact ({result.content_digest})")
+            print_line(f"{adapter}: intact ({result.content_digest})")
         return
     if as_json:
         print_json(result.to_json())
@@ -61,9 +61,9 @@ def command(
 
 def print_report(report: CompatibilityReport) -> None:
     """The verdict, then every finding, then the cost."""
-    from ftt_hub.cli.output import print_facts, print_table, size
+    from ftt_hub.cli.output import print_facts, print_line, print_table, size
 
-    click.echo(f"{report.target}: {report.verdict}")
+    print_line(f"{report.target}: {report.verdict}")
     rows = [(f.check, f.status.value, f.reason) for f in report.findings]
     print_table(None, ("check", "outcome", "reason"), rows)
     labels = {

@@ -45,7 +45,6 @@ class DeltaStatistics:
         changed: Elements whose bits differ between source base and fine-tuned model.
         delta_square: Σ Δ².
         source_square: Σ m_s².
-        source_delta: Σ m_s·Δ.
     """
 
     count: int = 0
