@@ -84,11 +84,12 @@ def main() -> None:
     weights = sum(p.stat().st_size for p in tuned.glob("*.safetensors"))
     run(NAIVE_DELTA, source, tuned, plain)
     stored = sum(p.stat().st_size for p in adapter.iterdir())
+    naive = plain.stat().st_size
+    print(f"{options.size}: adapter {stored / 1e6:.1f} MB, plain Δ {naive / 1e6:.1f} MB")
+    speed = weights / 1e6 / first.wall
     print(
-        f"{options.size}: adapter {stored / 1e6:.1f} MB, plain Δ {plain.stat().st_size / 1e6:.1f} MB"
+        f"extract once: {first.wall:.2f} s wall, {speed:.0f} MB/s of bf16, peak {first.peak} MB\n"
     )
-    print(f"extract once: {first.wall:.2f} s wall, {weights / 1e6 / first.wall:.0f} MB/s of bf16, "
-          f"peak {first.peak} MB\n")  # fmt: skip
     results = alternate(
         {
             "naive loop, Δ in a plain file": lambda: fresh(NAIVE_APPLY, target, plain, out),
