@@ -1,6 +1,7 @@
 """Size of codec `exact` against lossless ways to store the same fine-tuned model, in one run.
 
-Needs two checkpoints; `make demo` leaves a real pair in its cache, which is the default.
+Without arguments it takes the demo's real pair (SmolLM2-135M and its Turkish fine-tune), which is
+made on the first run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from demo.models import demo_pair
+from demo.cache import cache_dir
+from demo.materials import english_text, split, turkish_text
+from demo.models import prepare
 
 from ftt_hub.assembly import BLOCK_ELEMENTS
 from ftt_hub.checkpoint.reader import Checkpoint
@@ -34,6 +37,13 @@ def entropy_bytes(bits: Bits) -> float:
     counts = np.bincount(to_ordered(bits, BF16).astype(np.int64) + (1 << 15))
     shares = counts[counts > 0] / bits.size
     return float(-(shares * np.log2(shares)).sum() * bits.size / 8)
+
+
+def demo_pair() -> tuple[Path, Path]:
+    """m_s and m'_s of the demo."""
+    english, turkish = (split(text)[0] for text in (english_text(), turkish_text()))
+    models = prepare(cache_dir(), english=english, turkish=turkish)
+    return models.source, models.source_tuned
 
 
 def main() -> None:

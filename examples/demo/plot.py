@@ -55,7 +55,7 @@ def _mark(axes: Axes, curve: Curve) -> None:
     loss = curve.losses[1.0]
     axes.plot([1.0], [loss], marker="o", markersize=11, color=_GREEN, linestyle="none")
     axes.annotate(
-        f"λ = 1: {loss:.3f}\n{curve.recovered:.0%} of the gain recovered",
+        f"λ = 1: {loss:.3f}\n{curve.recovered:.1%} of the gain recovered",
         xy=(1.0, loss), xytext=(0, 46), textcoords="offset points", ha="center", fontsize=10,
         color=_GREEN, arrowprops={"arrowstyle": "->", "color": _GREEN, "shrinkB": 7},
     )  # fmt: skip

