@@ -45,8 +45,16 @@ class Prepared:
     report: CompatibilityReport
 
 
-def plan_for(adapter: AdapterHeaders, target: ModelHeaders) -> TransferPlan:
-    """Match an adapter with a target's headers."""
+def plan_for(
+    adapter: AdapterHeaders, target: ModelHeaders, *, same_tokens: bool | None = None
+) -> TransferPlan:
+    """Match an adapter with a target's headers.
+
+    Args:
+        adapter: The adapter's headers.
+        target: The target's headers.
+        same_tokens: What `has_same_tokens` said, where it was asked already.
+    """
     config = adapter.config
 
     def source_tokens() -> vocab.Tokens | None:
@@ -63,7 +71,7 @@ def plan_for(adapter: AdapterHeaders, target: ModelHeaders) -> TransferPlan:
     def tokens() -> vocab.Tokens | None:
         return adapter_tokens(small_file, config, source_tokens)
 
-    same = has_same_tokens(config, target)
+    same = has_same_tokens(config, target) if same_tokens is None else same_tokens
     return plan_transfer(config, adapter.entries, target, tokens, same_tokens=same)
 
 

@@ -150,8 +150,8 @@ def _align(
     )
     source_rows = entry.shape[0] if entry.source_rows is None else entry.source_rows
     delta = VocabularyDelta(
-        entry.shape[0], source_rows, None if same else tokens(), config.vocabulary,
-        carries_tokenizer(config),
+        entry.shape[0], source_rows, None if same or target_tokens is None else tokens(),
+        config.vocabulary, carries_tokenizer(config),
     )  # fmt: skip
     alignment = (
         vocab.align_same(delta, info.shape[0])

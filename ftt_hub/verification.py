@@ -72,9 +72,10 @@ def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> Compatibili
     same_rows = vocab.vocabulary_size(adapter.config.source_base.config) == vocab.vocabulary_size(
         target.config
     )
-    if same_rows and not has_same_tokens(adapter.config, target):
+    same = has_same_tokens(adapter.config, target)
+    if same_rows and not same:
         target = without_large_tokenizer(target)
-    return make_report(adapter, target, plan_for(adapter, target), None)
+    return make_report(adapter, target, plan_for(adapter, target, same_tokens=same), None)
 
 
 def _sketch_folder(adapter: AdapterHeaders) -> Path:

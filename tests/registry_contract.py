@@ -36,7 +36,7 @@ class RegistryContract:
         assert check_adapter(folder) == read_config(first)
         for name in read_config(first).files:
             assert (folder / name).read_bytes() == (first / name).read_bytes()
-        assert registry.fetch(Ref(name=NAME, revision=pinned))[1] == pinned
+        assert registry.fetch(Ref(name=NAME, revision=pinned)) == (folder, pinned)
 
     def test_the_same_content_again_is_a_no_op(self, registry: Registry, first: Path) -> None:
         done = registry.publish(first, NAME, version="1.0.0")

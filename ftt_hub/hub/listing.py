@@ -84,8 +84,7 @@ def _page(
     client: HfApi, address: str, query: dict[str, Any] | None
 ) -> tuple[list[object], str | None]:
     """The items of a page, and the address of the next one."""
-    from huggingface_hub import get_session
-    from huggingface_hub.utils._http import hf_raise_for_status  # where both majors have it
+    from huggingface_hub import get_session, hf_raise_for_status
 
     ours = address.startswith(f"{client.endpoint}/")  # the token goes nowhere else
     headers = client._build_hf_headers(token=None if ours else False)  # noqa: SLF001

@@ -52,8 +52,7 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 def _request(name: str, revision: str, filename: str, start: int, length: int) -> bytes:
-    from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils._http import hf_raise_for_status  # where both majors have it
+    from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
 
     client = api()
     url = hf_hub_url(name, filename, revision=revision, endpoint=client.endpoint)

@@ -87,7 +87,7 @@ def resolve_commit(name: str, revision: str | None) -> str:
     if revision is not None and is_commit(revision):
         return revision
     where = name if revision is None else f"{name}@{revision}"
-    return answered(where, lambda: str(api().resolve_revision(name, revision=revision)))
+    return answered(where, lambda: str(api().resolve_revision(name, revision=revision).resolved))
 
 
 def describe(name: str, revision: str | None = None) -> Repository:
