@@ -74,7 +74,9 @@ def main() -> None:
     """Run the command line; our errors become one line and an exit code."""
     warnings.showwarning = _note
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
+        if isinstance(code, int):  # of ctx.exit(3), which click returns here
+            sys.exit(code)
     except FttError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

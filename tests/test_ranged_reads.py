@@ -50,7 +50,6 @@ def test_an_8b_adapter_and_target_are_checked_within_the_budget(big: HubServer) 
     assert report.estimate["target_download"] == 16_060_522_496
     assert big.requests.bytes_sent < BUDGET_BYTES
     assert len(big.requests) <= BUDGET_REQUESTS
-    print(f"{big.requests.bytes_sent} bytes, {len(big.requests)} requests")
 
 
 def test_browse_with_a_target_keeps_the_budget_too(big: HubServer) -> None:
