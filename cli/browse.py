@@ -2,82 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 from ftt_hub.cli.options import json_option, registry_option
 
 if TYPE_CHECKING:
-    from ftt_hub.api import BrowseEntry
+    from ftt_hub.browsing import BrowseEntry
 
-SORTS = ("name", "updated", "size")
+SORTS = ("name", "updated", "downloads", "likes", "size")
 
 
 @click.command("browse", epilog="Example: ftt-hub browse --language tr --target org/base-v2")
 @click.option("--language", metavar="TAG", help="BCP-47 tag; tr also finds tr-TR.")
 @click.option("--source-base", metavar="ID", help="Source base the adapters were made from.")
 @click.option("--dataset", metavar="ID", help="Training dataset.")
+@click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
 @click.option("--search", metavar="TEXT", help="Text in name, base, languages, datasets, licence.")
 @click.option("--target", metavar="MODEL", help="Check each adapter's fit, from headers alone.")
 @click.option("--sort", default="name", show_default=True, type=click.Choice(SORTS))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1),
+              help="Adapters a page.")  # fmt: skip
+@click.option("--page", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--deprecated", is_flag=True, help="Show deprecated adapters, too.")
 @registry_option
 @json_option
 def command(
     language: str | None,
     source_base: str | None,
     dataset: str | None,
+    licence: str | None,
     search: str | None,
     target: str | None,
     sort: str,
+    limit: int,
+    page: int,
+    deprecated: bool,
     registry: str | None,
     as_json: bool,
 ) -> None:
     """List the adapters of a registry that match every filter given."""
     from ftt_hub.cli.output import message, print_json, print_table
 
-    from ftt_hub.api import browse
+    from ftt_hub.browsing import Query, browse_page
 
-    entries = browse(
-            language=language,
-            source_base=source_base,
-            dataset=dataset,
-            search=search,
-            target=target,
-            registry=registry,
-        )  # fmt: skip
-    found = list(entries)
-    found.sort(key=_sort_key(sort), reverse=sort != "name")
+    query = Query(language, source_base, dataset, licence, search, deprecated)
+    found = browse_page(query, target=target, registry=registry, sort=sort, limit=limit, page=page)
+    pages = max(1, -(-found.total // limit))
     if as_json:
-        print_json([entry_json(entry) for entry in found])
-        return
-    if not found:
-        message("no adapter matches; drop a filter, or publish the first one: ftt-hub push --help")
-        return
-    columns = ["name", "version", "languages", "source base", "training data", "codec", "size",
-               "fidelity", "licence", "updated"]  # fmt: skip
-    if target is not None:
-        columns.append("fit")
-    print_table(None, columns, [entry_row(entry) for entry in found])
+        print_json([entry_json(entry) for entry in found.entries])
+    elif found.entries:
+        print_table(None, columns(found.entries), [entry_row(entry) for entry in found.entries])
+    if not found.total:
+        filters = (language, source_base, dataset, licence, search)
+        message(empty_state(any(item is not None for item in filters)))
+    elif page > pages:
+        message(f"there is no page {page}: {found.total} adapters make {pages} pages")
+    elif pages > 1:
+        following = f"; more: --page {page + 1}" if page < pages else ""
+        message(f"page {page} of {pages}, {found.total} adapters{following}")
 
 
-def stored_bytes(entry: BrowseEntry) -> int:
-    """Bytes of an adapter's files."""
-    return sum(int(facts["size"]) for facts in entry.listing.config.files.values())
+def empty_state(filtered: bool) -> str:
+    """What to do when nothing was found."""
+    if filtered:
+        return "no adapter matches; drop a filter, or look at all: ftt-hub browse"
+    return "no adapter here yet; publish the first one: ftt-hub push FOLDER NAMESPACE/NAME"
 
 
-def _sort_key(sort: str) -> Callable[[BrowseEntry], str | int]:
-    keys: dict[str, Callable[[BrowseEntry], str | int]] = {
-        "name": lambda entry: entry.listing.name,
-        "updated": lambda entry: entry.listing.updated or "",
-        "size": stored_bytes,
-    }
-    return keys[sort]
+def columns(entries: tuple[BrowseEntry, ...]) -> list[str]:
+    """Column titles; downloads and likes only where a registry counts them."""
+    names = ["name", "version", "languages", "source base", "training data", "codec", "size",
+             "fidelity", "licence", "updated"]  # fmt: skip
+    if any(_is_counted(entry) for entry in entries):
+        names += ["downloads", "likes"]
+    if any(entry.compatibility is not None for entry in entries):
+        names.append("fit")
+    return names
+
+
+def _is_counted(entry: BrowseEntry) -> bool:
+    return entry.listing.downloads is not None or entry.listing.likes is not None
 
 
 def entry_json(entry: BrowseEntry) -> dict[str, object]:
     """One adapter, JSON-ready."""
+    from ftt_hub.browsing import stored_bytes
+
     listing, config = entry.listing, entry.listing.config
+    marked = listing.deprecated
     value: dict[str, object] = {
         "name": listing.name,
         "revision": listing.revision,
@@ -87,11 +100,16 @@ def entry_json(entry: BrowseEntry) -> dict[str, object]:
         "fine_tuned": config.fine_tuned.id,
         "datasets": config.datasets,
         "codec": config.codec.id,
-        "bytes": stored_bytes(entry),
+        "bytes": stored_bytes(listing),
         "exact": config.fidelity.exact,
         "relative_error": config.fidelity.relative_error,
         "license": config.license,
         "updated": listing.updated,
+        "downloads": listing.downloads,
+        "likes": listing.likes,
+        "deprecated": None
+        if marked is None
+        else {"reason": marked.reason, "successor": marked.successor},
     }
     if entry.compatibility is not None:
         value["compatibility"] = entry.compatibility.to_json()
@@ -102,20 +120,28 @@ def entry_row(entry: BrowseEntry) -> list[str]:
     """One adapter, as cells."""
     from ftt_hub.cli.output import size
 
+    from ftt_hub.browsing import stored_bytes
+
     listing, config = entry.listing, entry.listing.config
     exact = config.fidelity.exact
     row = [
         listing.name,
-        listing.revision,
+        listing.revision + (" (deprecated)" if listing.deprecated is not None else ""),
         ", ".join(config.languages),
         config.source_base.id,
         ", ".join(config.datasets),
         config.codec.id,
-        size(stored_bytes(entry)),
+        size(stored_bytes(listing)),
         "exact" if exact else f"error {config.fidelity.relative_error:.2g}",
         config.license or "",
         (listing.updated or "")[:10],
     ]
+    if _is_counted(entry):
+        row += [_count(listing.downloads), _count(listing.likes)]
     if entry.compatibility is not None:
         row.append(entry.compatibility.verdict)
     return row
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

@@ -20,6 +20,8 @@ COMMANDS = {
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
     "browse": "List adapters by language, base, dataset and fit.",
+    "versions": "List the published versions of an adapter.",
+    "deprecate": "Mark a version as one that should no longer be used.",
 }
 
 _EPILOG = """\b

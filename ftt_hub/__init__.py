@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from ftt_hub.version import __version__
 
 if TYPE_CHECKING:
-    from ftt_hub.api import TransferAdapter, apply, browse, extract, publish, pull, verify
+    from ftt_hub.api import (
+        TransferAdapter,
+        apply,
+        browse,
+        deprecate,
+        extract,
+        publish,
+        pull,
+        verify,
+        versions,
+    )
     from ftt_hub.errors import FttError
     from ftt_hub.loading import AutoTransferModelForCausalLM
 
@@ -21,10 +31,12 @@ _HOMES = {
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
+    "deprecate": "ftt_hub.api",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
     "verify": "ftt_hub.api",
+    "versions": "ftt_hub.api",
 }
 
 __all__ = [
@@ -34,10 +46,12 @@ __all__ = [
     "__version__",
     "apply",
     "browse",
+    "deprecate",
     "extract",
     "publish",
     "pull",
     "verify",
+    "versions",
 ]
 
 

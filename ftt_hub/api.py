@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ftt_hub.adapter import Adapter, adapter_folder, open_adapter
-from ftt_hub.checkpoint.resolve import open_model, read_headers
+from ftt_hub.adapter import Adapter, adapter_folder, adapter_headers, open_adapter
+from ftt_hub.browsing import BrowseEntry, browse
+from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
+from ftt_hub.errors import RefError
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
-from ftt_hub.registry.abc import Listing, Publication
+from ftt_hub.refs import Ref, parse_ref, version_tag
+from ftt_hub.registry.abc import Preview, Publication, Version
 from ftt_hub.registry.choose import choose_registry
+from ftt_hub.registry.readme import Deprecation, clean_reason
 from ftt_hub.report import CompatibilityReport
 from ftt_hub.staging import staged_folder
 from ftt_hub.verification import verify_target
 
 PathLike = str | Path
+
+__all__ = [
+    "BrowseEntry",
+    "MergeResult",
+    "Pulled",
+    "TransferAdapter",
+    "apply",
+    "browse",
+    "deprecate",
+    "extract",
+    "preview",
+    "publish",
+    "pull",
+    "verify",
+    "versions",
+]
 
 
 def extract(
@@ -196,8 +215,8 @@ def verify(
     if target is None:
         folder, _ = adapter_folder(adapter, revision=revision, registry=registry)
         return check_adapter(folder, progress=progress, workers=workers)
-    with open_adapter(adapter, revision=revision, registry=registry) as opened:
-        return verify_target(opened, target, depth=depth)
+    headers = adapter_headers(adapter, revision=revision, registry=registry)
+    return verify_target(headers, target, depth=depth)
 
 
 def publish(
@@ -206,10 +225,20 @@ def publish(
     *,
     version: str | None = None,
     private: bool = False,
+    create_pr: bool = False,
     registry: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Publication:
     """Publish an adapter folder, after checking it completely.
+
+    Args:
+        folder: Made by `extract`.
+        name: ``namespace/name``.
+        version: ``1.2.0``; a published version never changes.
+        private: Make the repository private, on the Hub.
+        create_pr: Open a pull request instead, on the Hub; it has no version yet.
+        registry: ``"hf"`` or a folder.
+        progress: Watches the check.
 
     Raises:
         IntegrityError: The folder is damaged; nothing was published.
@@ -218,7 +247,20 @@ def publish(
     """
     check_adapter(Path(folder), progress=progress)
     chosen = choose_registry(registry)
-    return chosen.publish(Path(folder), name, version=version, private=private)
+    return chosen.publish(Path(folder), name, version=version, private=private, create_pr=create_pr)
+
+
+def preview(
+    folder: PathLike, name: str, *, version: str | None = None, registry: PathLike | None = None
+) -> Preview:
+    """What `publish` would send, after the same checks; changes nothing.
+
+    Raises:
+        IntegrityError: The folder is damaged.
+        VersionExistsError: The version exists with other content.
+    """
+    check_adapter(Path(folder))
+    return choose_registry(registry).preview(Path(folder), name, version=version)
 
 
 @dataclass(frozen=True)
@@ -267,69 +309,60 @@ def pull(
     return Pulled(Path(out_dir), pinned)
 
 
-@dataclass(frozen=True)
-class BrowseEntry:
-    """A listed adapter, with its fit when a target was named.
-
-    Attributes:
-        listing: Name, versions and manifest.
-        compatibility: Report for the target, ``None`` without one.
-    """
-
-    listing: Listing
-    compatibility: CompatibilityReport | None = None
-
-
-def browse(
-    *,
-    language: str | None = None,
-    source_base: str | None = None,
-    dataset: str | None = None,
-    search: str | None = None,
-    target: PathLike | None = None,
-    registry: PathLike | None = None,
-) -> Iterator[BrowseEntry]:
-    """Adapters of a registry that match every filter given.
+def versions(name: str, *, registry: PathLike | None = None) -> tuple[Version, ...]:
+    """The published versions of an adapter, newest first.
 
     Args:
-        language: BCP-47 tag; ``tr`` also finds ``tr-TR``.
-        source_base: Id of the source base.
-        dataset: Id of a training dataset.
-        search: Text in name, base, languages, datasets or licence.
-        target: A model to check every match against, from headers alone.
+        name: ``namespace/name``.
         registry: ``"hf"`` or a folder.
+
+    Raises:
+        RefError: No such adapter.
+        RegistryError: The registry refuses.
     """
-    headers = None if target is None else read_headers(target)
-    for listing in choose_registry(registry).listings():
-        if not _matches(listing, language, source_base, dataset, search):
-            continue
-        report = None
-        if headers is not None:
-            name = f"{listing.name}@{listing.revision}"
-            with open_adapter(name, registry=registry) as opened:
-                report = verify_target(opened, str(target))
-        yield BrowseEntry(listing, report)
+    return choose_registry(registry).versions(_registered(name).name or "")
 
 
-def _matches(
-    listing: Listing,
-    language: str | None,
-    source_base: str | None,
-    dataset: str | None,
-    search: str | None,
+def deprecate(
+    ref: str,
+    reason: str,
+    *,
+    successor: str | None = None,
+    registry: PathLike | None = None,
 ) -> bool:
-    config = listing.config
-    if language is not None:
-        wanted = language.lower()
-        tags = [tag.lower() for tag in config.languages]
-        if not any(tag == wanted or tag.startswith(f"{wanted}-") for tag in tags):
-            return False
-    if source_base is not None and config.source_base.id.lower() != source_base.lower():
-        return False
-    if dataset is not None and dataset.lower() not in (d.lower() for d in config.datasets):
-        return False
-    text = " ".join(
-        (listing.name, config.source_base.id, config.fine_tuned.id, *config.languages,
-         *config.datasets, config.license or "")
-    )  # fmt: skip
-    return search is None or search.lower() in text.lower()
+    """Mark a version as one that should no longer be used; it still loads, with a warning.
+
+    Args:
+        ref: ``namespace/name@v1.0.0``.
+        reason: Why, in one line.
+        successor: The version to use instead; default the newest that is not deprecated.
+        registry: ``"hf"`` or a folder.
+
+    Returns:
+        False when it was marked so already.
+
+    Raises:
+        RefError: No such adapter or version.
+        RegistryError: The registry refuses.
+    """
+    parsed = _registered(ref)
+    if parsed.revision is None or not clean_reason(reason):
+        raise RefError(
+            "a deprecation needs a version and a reason", where=ref, expected="NAME@vX.Y.Z"
+        )
+    name, tag, chosen = parsed.name or "", version_tag(parsed.revision), choose_registry(registry)
+    known = chosen.versions(name)
+    others = (v.tag for v in known if v.deprecated is None and v.tag != tag)
+    instead = next(others, None) if successor is None else version_tag(successor)
+    if instead == tag or (successor is not None and instead not in {v.tag for v in known}):
+        raise RefError("no such successor", where=ref, expected="another version", found=successor)
+    return chosen.deprecate(name, tag, Deprecation(clean_reason(reason), instead))
+
+
+def _registered(text: str) -> Ref:
+    ref = parse_ref(text)
+    if ref.name is None:
+        raise RefError(
+            "a folder has no versions", where=text, expected="namespace/name in a registry"
+        )
+    return ref

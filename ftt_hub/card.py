@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from ftt_hub.config import AdapterConfig
+import re
 
+from ftt_hub.config import AdapterConfig
+from ftt_hub.registry.readme import PLACEHOLDER
+
+_MODEL_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
 TAGS = ("ftt-hub", "transfer-adapter", "diff-vector")
 
 _TEMPLATE = """\
@@ -70,11 +74,12 @@ def front_matter(config: AdapterConfig) -> dict[str, object]:
     value: dict[str, object] = {
         "library_name": "ftt-hub",
         "tags": list(TAGS),
-        "base_model": config.source_base.id,
-        "base_model_relation": "adapter",
     }
-    if config.languages:
-        value["language"] = list(config.languages)
+    if _MODEL_ID.match(config.source_base.id):  # the Hub refuses a card with any other
+        value["base_model"] = config.source_base.id
+        value["base_model_relation"] = "adapter"
+    if config.languages:  # the Hub refuses capitals
+        value["language"] = list(dict.fromkeys(tag.lower() for tag in config.languages))
     if config.license:
         value["license"] = config.license
     if config.datasets:
@@ -100,7 +105,7 @@ def render(config: AdapterConfig) -> str:
     name = config.fine_tuned.id.rsplit("/", 1)[-1]
     body = _TEMPLATE.format(
         name=name,
-        placeholder=config.extra.get("x-name", f"your-namespace/{name}"),
+        placeholder=config.extra.get("x-name", f"{PLACEHOLDER}/{name}"),
         target="a-newer-version-of-the-base",
         source=f"`{config.source_base.id}`" + _at(config.source_base.revision),
         tuned=f"`{config.fine_tuned.id}`" + _at(config.fine_tuned.revision),

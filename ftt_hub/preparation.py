@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftt_hub import compat, vocab
-from ftt_hub.adapter import Adapter
+from ftt_hub.adapter import Adapter, AdapterHeaders
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.checkpoint.remote import tokenizer_identity
 from ftt_hub.checkpoint.resolve import open_model, read_headers
+from ftt_hub.config import AdapterConfig
 from ftt_hub.errors import FttError
 from ftt_hub.report import CompatibilityReport, Finding, Status
-from ftt_hub.transfer import TransferPlan, adapter_tokens, check_sketch, plan_transfer
+from ftt_hub.transfer import (
+    TransferPlan,
+    adapter_tokens,
+    carries_tokenizer,
+    check_sketch,
+    plan_transfer,
+)
+
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,16 @@ class Prepared:
     report: CompatibilityReport
 
 
-def plan_for(adapter: Adapter, target: ModelHeaders) -> TransferPlan:
-    """Match an adapter with a target's headers."""
+def plan_for(
+    adapter: AdapterHeaders, target: ModelHeaders, *, same_tokens: bool | None = None
+) -> TransferPlan:
+    """Match an adapter with a target's headers.
+
+    Args:
+        adapter: The adapter's headers.
+        target: The target's headers.
+        same_tokens: What `has_same_tokens` said, where it was asked already.
+    """
     config = adapter.config
 
     def source_tokens() -> vocab.Tokens | None:
@@ -46,14 +64,32 @@ def plan_for(adapter: Adapter, target: ModelHeaders) -> TransferPlan:
         except FttError:  # the source base is not at hand: rows cannot be matched by token
             return None
 
-    def tokens() -> vocab.Tokens | None:
-        return adapter_tokens(adapter.folder, config, source_tokens)
+    def small_file(name: str) -> bytes | None:
+        path = adapter.file(name)
+        return None if path is None else path.read_bytes()
 
-    return plan_transfer(config, adapter.container.entries, target, tokens)
+    def tokens() -> vocab.Tokens | None:
+        return adapter_tokens(small_file, config, source_tokens)
+
+    same = has_same_tokens(config, target) if same_tokens is None else same_tokens
+    return plan_transfer(config, adapter.entries, target, tokens, same_tokens=same)
+
+
+def has_same_tokens(config: AdapterConfig, target: ModelHeaders) -> bool:
+    """Whether the Hub's hashes alone show that a target has the fine-tuned model's tokenizer."""
+    theirs = target.identities.get(TOKENIZER)
+    if theirs is None or config.vocabulary is None:
+        return False
+    if carries_tokenizer(config):
+        return bool(config.files.get(TOKENIZER, {}).get("sha256") == theirs)
+    source = config.source_base
+    if source.id == target.label and source.revision in (None, target.commit):
+        return True
+    return tokenizer_identity(source.id, source.revision) == theirs
 
 
 def make_report(
-    adapter: Adapter, target: ModelHeaders, plan: TransferPlan, sketch: Finding | None
+    adapter: AdapterHeaders, target: ModelHeaders, plan: TransferPlan, sketch: Finding | None
 ) -> CompatibilityReport:
     """The report of a plan, with the sketch's finding when it was compared."""
     findings = plan.findings if sketch is None else (*plan.findings, sketch)
@@ -82,9 +118,9 @@ def prepared(adapter: Adapter, target: str | Path, *, force: bool = False) -> It
     """
     checkpoint, headers = open_model(target)
     with checkpoint:
-        plan = plan_for(adapter, headers)
+        plan = plan_for(adapter.headers, headers)
         sketch = check_sketch(adapter.folder, plan, checkpoint.tensors, checkpoint.read_bits)
-        report = make_report(adapter, headers, plan, sketch)
+        report = make_report(adapter.headers, headers, plan, sketch)
         if report.status is Status.REJECTED and force:
             refuse_impossible(report, plan)
             warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)

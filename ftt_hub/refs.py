@@ -67,6 +67,16 @@ def version_tag(version: str) -> str:
     return f"v{bare}"
 
 
+def is_version_tag(text: object) -> bool:
+    """Whether `text` is the tag of a version, such as ``"v1.2.0"``."""
+    return isinstance(text, str) and text[:1] == "v" and _VERSION.match(text[1:]) is not None
+
+
+def version_key(tag: str) -> tuple[int, ...]:
+    """Sorts version tags by number: v1.10.0 after v1.9.0."""
+    return tuple(int(n) for n in tag.removeprefix("v").split("."))
+
+
 def parse_ref(text: str | Path, *, revision: str | None = None) -> Ref:
     """Parse a reference; an existing folder wins over a repository of the same name.
 

@@ -78,16 +78,13 @@ def carries_tokenizer(config: AdapterConfig) -> bool:
 
 
 def adapter_tokens(
-    folder: Path, config: AdapterConfig, source_tokens: Callable[[], Tokens | None]
+    small_file: Callable[[str], bytes | None],
+    config: AdapterConfig,
+    source_tokens: Callable[[], Tokens | None],
 ) -> Tokens | None:
     """The fine-tuned model's tokens: from the adapter, else from the source base's tokenizer."""
     if carries_tokenizer(config):
-
-        def small_file(name: str) -> bytes | None:
-            path = folder / name
-            return path.read_bytes() if name in config.files and path.is_file() else None
-
-        return vocab.read_tokens(small_file, str(folder))
+        return vocab.read_tokens(small_file, config.fine_tuned.id)
     return source_tokens()
 
 
@@ -128,6 +125,7 @@ def _align(
     entries: Mapping[str, TensorEntry],
     target: ModelHeaders,
     tokens: Callable[[], Tokens | None],
+    same_tokens: bool,
 ) -> tuple[RowPlan | None, set[str], list[Finding]]:
     """Row plan, names of the vocabulary tensors, findings."""
     size = vocab.vocabulary_size(target.config)
@@ -144,18 +142,22 @@ def _align(
     if not rows:
         return None, names, []
     entry, info = rows[0]
-    target_tokens = vocab.read_tokens(target.small_file, target.label)
-    same = (
+    target_tokens = None if same_tokens else vocab.read_tokens(target.small_file, target.label)
+    same = same_tokens or (
         config.vocabulary is not None
         and target_tokens is not None
         and (vocab.tokens_digest(target_tokens) == config.vocabulary.digest)
     )
     source_rows = entry.shape[0] if entry.source_rows is None else entry.source_rows
     delta = VocabularyDelta(
-        entry.shape[0], source_rows, None if same else tokens(), config.vocabulary,
-        carries_tokenizer(config),
+        entry.shape[0], source_rows, None if same or target_tokens is None else tokens(),
+        config.vocabulary, carries_tokenizer(config),
     )  # fmt: skip
-    alignment = vocab.align(delta, target_tokens, info.shape[0])
+    alignment = (
+        vocab.align_same(delta, info.shape[0])
+        if same_tokens
+        else vocab.align(delta, target_tokens, info.shape[0])
+    )
     plan = alignment.plan
     if plan is not None and plan.is_identity(info.shape[0], entry.shape[0]):
         plan = None
@@ -173,6 +175,8 @@ def plan_transfer(
     entries: Mapping[str, TensorEntry],
     target: ModelHeaders,
     tokens: Callable[[], Tokens | None],
+    *,
+    same_tokens: bool = False,
 ) -> TransferPlan:
     """Match an adapter with a target.
 
@@ -181,9 +185,10 @@ def plan_transfer(
         entries: Its index.
         target: Headers of the target.
         tokens: The fine-tuned model's tokens by id; asked only when rows may have to move.
+        same_tokens: Whether the target is known to have them too, so that neither is read.
     """
     source = config.source_base.config
-    rows, vocabulary, aligned = _align(config, entries, target, tokens)
+    rows, vocabulary, aligned = _align(config, entries, target, tokens, same_tokens)
     aliases = _aliases(entries, target)
     tensors = {
         name: _plan_tensor(

@@ -258,6 +258,11 @@ def _in_tuned_order(delta: VocabularyDelta, tokens: Tokens, target_rows: int) ->
     return Alignment(RowPlan(rows, target_row, delta_row), findings)
 
 
+def align_same(delta: VocabularyDelta, target_rows: int) -> Alignment:
+    """The alignment where the target is known to have the fine-tuned model's tokenizer."""
+    return _by_position(delta, target_rows)
+
+
 def align(delta: VocabularyDelta, tokens: Tokens | None, target_rows: int) -> Alignment:
     """Match the rows of a vocabulary delta with those of a target.
 

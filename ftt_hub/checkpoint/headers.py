@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftt_hub.checkpoint.reader import Checkpoint, read_json_file
@@ -35,6 +35,8 @@ class ModelHeaders:
         config: `config.json`.
         tensors: Checkpoint name → dtype and shape.
         small_file: Reads a file such as ``"tokenizer.json"``; ``None`` when there is none.
+        identities: File → hash of its content as the Hub tells it; empty for a local model.
+        sizes: File → bytes, likewise.
     """
 
     label: str
@@ -42,6 +44,8 @@ class ModelHeaders:
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
     small_file: Callable[[str], bytes | None]
+    identities: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

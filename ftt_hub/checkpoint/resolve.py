@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ftt_hub import hub
 from ftt_hub.checkpoint.headers import ModelHeaders, headers_of
 from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.checkpoint.remote import RemoteModel
 from ftt_hub.errors import CheckpointError, RefError
 from ftt_hub.refs import Ref, parse_ref
-from ftt_hub.tensors.dtypes import DTYPES
-from ftt_hub.tensors.header import TensorInfo
 
 
 def _require_name(ref: Ref) -> str:
@@ -54,22 +52,6 @@ def open_model(text: str | Path) -> tuple[Checkpoint, ModelHeaders]:
         raise
 
 
-def _hub_headers(name: str, commit: str) -> ModelHeaders:
-    def small_file(filename: str) -> bytes | None:
-        path = hub.download_file(name, commit, filename)
-        return None if path is None else path.read_bytes()
-
-    config = small_file("config.json")
-    if config is None:
-        raise CheckpointError("has no config.json", where=name, hint="Is it a model?")
-    tensors = {}
-    for tensor, (dtype, shape, nbytes) in hub.tensor_headers(name, commit).items():
-        if dtype not in DTYPES:
-            raise CheckpointError(f"unknown dtype {dtype}", where=f"{name}: {tensor}")
-        tensors[tensor] = TensorInfo(tensor, DTYPES[dtype], shape, 0, nbytes)
-    return ModelHeaders(name, commit, json.loads(config), tensors, small_file)
-
-
 def read_headers(text: str | Path) -> ModelHeaders:
     """Headers of a model; of a Hub model only headers, config and tokenizer are fetched.
 
@@ -81,7 +63,15 @@ def read_headers(text: str | Path) -> ModelHeaders:
     ref = parse_ref(text)
     if ref.folder is None:
         name = _require_name(ref)
-        return _hub_headers(name, hub.resolve_commit(name, ref.revision))
+        if hub.is_offline():
+            return _cached_headers(name, ref)
+        return RemoteModel(name, ref.revision).headers
     checkpoint, headers = open_model(ref.folder)
     checkpoint.close()
     return headers
+
+
+def _cached_headers(name: str, ref: Ref) -> ModelHeaders:
+    commit = hub.resolve_commit(name, ref.revision)
+    with Checkpoint(hub.download_model(name, commit), label=name) as checkpoint:
+        return headers_of(checkpoint, commit=commit)

@@ -30,6 +30,11 @@ def slot_key(slot: int) -> str:
     return f"base_model.model.transfer_slots.{slot}._extra_state"
 
 
+def is_shard_name(name: str) -> bool:
+    """Whether a file name is that of one part of a split container."""
+    return _SHARD.match(name) is not None
+
+
 def container_files(folder: Path) -> list[Path]:
     """The one container file of an adapter folder, or its shards.
 

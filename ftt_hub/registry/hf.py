@@ -1,90 +1,235 @@
-"""The Hugging Face Hub as a registry: an adapter is a model repository, a version is a tag."""
+"""The Hugging Face Hub as a registry: an adapter is a model repository, a version is a tag.
+
+A push is one commit, then the tag. `main` holds the newest version; an older line's version goes to
+a branch of its own. The card on `main` records versions and deprecations (`readme`).
+"""
 
 from __future__ import annotations
 
-import re
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from ftt_hub import hub
-from ftt_hub.config import CONFIG_NAME, AdapterConfig, parse_config, read_config
-from ftt_hub.errors import FttError, RefError, VersionExistsError
-from ftt_hub.refs import Ref, is_repository_name, version_tag
-from ftt_hub.registry.abc import Listing, Publication
+from ftt_hub.config import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
+from ftt_hub.errors import FttError, HubError, RefError
+from ftt_hub.parallel import map_unordered
+from ftt_hub.refs import Ref, is_repository_name
+from ftt_hub.registry.abc import (
+    Facts,
+    Listing,
+    Preview,
+    Publication,
+    Summary,
+    Version,
+)
+from ftt_hub.registry.pushing import Push, commit_card
+from ftt_hub.registry.readme import (
+    CARD_NAME,
+    MAX_CARD_BYTES,
+    Deprecation,
+    History,
+    history_from,
+    sorted_versions,
+    split_card,
+)
 
-_TAG = re.compile(r"^v\d+\.\d+\.\d+$")
+TAG = "ftt-hub"
+WORKERS = 8
 
 
-def _remote_config(name: str, commit: str) -> AdapterConfig | None:
-    path = hub.download_file(name, commit, CONFIG_NAME)
-    return None if path is None else parse_config(path.read_bytes(), f"{name}/{CONFIG_NAME}")
+def read_manifest(name: str, commit: str) -> AdapterConfig | None:
+    """The manifest at a commit, by one ranged read; ``None`` when there is none of ours.
+
+    Raises:
+        IntegrityError: It is damaged.
+        RefError: No such repository or revision.
+        HubError: The Hub does not answer.
+    """
+    data = hub.read_file(name, commit, CONFIG_NAME, MAX_CONFIG_BYTES)
+    if data is None or _is_foreign(data):
+        return None
+    return parse_config(data, f"{name}/{CONFIG_NAME}")
+
+
+def _is_foreign(data: bytes) -> bool:
+    """Whether a manifest is that of another kind of PEFT adapter."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.get("peft_type") not in (None, "TRANSFER")
+
+
+def read_history(name: str, revision: str) -> History | None:
+    """What the card at a revision says of versions, ``None`` when it says nothing."""
+    data = hub.read_file(name, revision, CARD_NAME, MAX_CARD_BYTES)
+    return None if data is None else history_from(split_card(data)[0])
+
+
+def _checked(name: str | None) -> str:
+    if name is None or not is_repository_name(name):
+        raise RefError("not a repository name", where=str(name)[:200], expected="namespace/name")
+    return name
 
 
 class HubRegistry:
     """Adapters on the Hub; honours HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE."""
 
     def publish(
-        self, folder: Path, name: str, *, version: str | None = None, private: bool = False
+        self,
+        folder: Path,
+        name: str,
+        *,
+        version: str | None = None,
+        private: bool = False,
+        create_pr: bool = False,
     ) -> Publication:
-        """See `Registry.publish`: one commit, then the tag."""
-        if not is_repository_name(name):
-            raise RefError("not a repository name", where=name[:200], expected="namespace/name")
-        config = read_config(folder)
-        tag = None if version is None else version_tag(version)
-        head = hub.head_commit(name)
-        if head is None:
-            hub.create_repository(name, private=private)
-            head = hub.head_commit(name)
-        tags = hub.version_tags(name)
-        if tag in tags:
-            held = _remote_config(name, tags[tag])
-            if held is None or held.content_digest != config.content_digest:
-                raise VersionExistsError(
-                    "this version is published with other content",
-                    where=f"{name}@{tag}",
-                    hint="Published versions never change: choose a higher version.",
-                )
-            return Publication(f"{name}@{tag}", False, hub.page_address(name, tag))
-        held = None if head is None else _remote_config(name, head)
-        changed = held is None or held.content_digest != config.content_digest
-        commit = self._commit(folder, name, config, tag, head) if changed or head is None else head
-        if tag is not None:
-            hub.create_tag(name, tag, commit)
-        pinned = tag or commit
-        return Publication(
-            f"{name}@{pinned}", changed or tag is not None, hub.page_address(name, pinned)
-        )
+        """See `Store.publish`: one commit, then the tag, or one pull request and no tag."""
+        push = Push(folder, _checked(name), version)
+        return push.run(private=private, create_pr=create_pr)
 
-    @staticmethod
-    def _commit(
-        folder: Path, name: str, config: AdapterConfig, tag: str | None, head: str | None
-    ) -> str:
-        names = [*config.files, CONFIG_NAME, "README.md"]
-        files = {n: folder / n for n in names if (folder / n).is_file()}
-        message = f"Publish {tag}" if tag else "Publish a transfer adapter"
-        return hub.commit_files(name, files, message, head)
+    def preview(self, folder: Path, name: str, *, version: str | None = None) -> Preview:
+        """See `Store.preview`."""
+        return Push(folder, _checked(name), version).preview()
+
+    def resolve(self, ref: Ref) -> tuple[str, str]:
+        """Name and commit of a reference; warns when the revision is deprecated.
+
+        Raises:
+            RefError: No such repository or revision.
+            HubError: The Hub does not answer, and the cache does not know.
+        """
+        name = _checked(ref.name)
+        commit = hub.resolve_commit(name, ref.revision)
+        if not hub.is_commit(ref.revision):
+            self._warn(name, ref, commit)
+        return name, commit
 
     def fetch(self, ref: Ref) -> tuple[Path, str]:
-        """See `Registry.fetch`."""
-        name = ref.name or ""
-        commit = hub.resolve_commit(name, ref.revision)
-        return hub.download_adapter(name, commit), commit
+        """See `Store.fetch`; downloads what the manifest lists, and nothing else."""
+        name, commit = self.resolve(ref)
+        config = read_manifest(name, commit)
+        if config is None:
+            raise RefError(
+                f"no {CONFIG_NAME} there",
+                where=ref,
+                expected="a transfer adapter",
+                hint="Find adapters with ftt-hub browse.",
+            )
+        files = (*config.files, CONFIG_NAME, CARD_NAME)
+        return hub.download_adapter(name, commit, files), commit
+
+    @staticmethod
+    def _warn(name: str, ref: Ref, commit: str) -> None:
+        on_main = ref.revision in (None, "main")
+        try:
+            history = read_history(name, commit if on_main else "main")
+        except FttError:  # a notice that cannot be read is no reason not to load
+            return
+        tag = (history or History()).shown if on_main else ref.revision
+        if history is not None and tag is not None and tag in history.deprecated:
+            warnings.warn(history.deprecated[tag].notice(str(ref)), stacklevel=4)
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """See `Ledger.versions`."""
+        tags = hub.version_tags(_checked(name))
+        marked = (read_history(name, "main") or History()).deprecated
+        dates: dict[str, str] = {}
+        for tag in sorted_versions(tags):
+            if tags[tag] not in dates:
+                dates |= hub.tag_dates(name, tag)
+        return tuple(
+            Version(tag, tags[tag], dates.get(tags[tag]), marked.get(tag))
+            for tag in sorted_versions(tags)
+        )
+
+    def deprecate(self, name: str, tag: str, deprecation: Deprecation) -> bool:
+        """See `Ledger.deprecate`: one commit to the card on main."""
+        tags = hub.version_tags(_checked(name))
+        if tag not in tags:
+            raise RefError("no such version", where=f"{name}@{tag}")
+
+        def mark(history: History) -> History:
+            deprecated = {**history.deprecated, tag: deprecation}
+            return History(sorted_versions(tags), deprecated)
+
+        return commit_card(name, mark, f"Deprecate {tag}")
+
+    def summaries(self) -> Iterator[Summary]:
+        """See `Catalogue.summaries`: one request a thousand adapters.
+
+        A model whose tags are told and lack ours is no adapter; servers that ignore the filter
+        list those too. Where no tags are told, only the manifest can tell.
+        """
+        for model in hub.list_models(TAG):
+            if (model.tags and TAG not in model.tags) or not is_repository_name(model.name):
+                continue
+            facts = None if model.card is None or not model.tags else _card_facts(model.card)
+            yield Summary(
+                model.name,
+                model.commit if hub.is_commit(model.commit) else None,
+                facts,
+                history_from(model.card),
+                model.updated,
+                model.downloads,
+                model.likes,
+            )
+
+    def listing(self, summary: Summary) -> Listing | None:
+        """See `Catalogue.listing`: one request where the card told the versions."""
+        try:
+            return self._listing(summary)
+        except HubError:
+            raise
+        except FttError as error:
+            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            return None
+
+    @staticmethod
+    def _listing(summary: Summary) -> Listing | None:
+        name, history = summary.name, summary.history
+        head = summary.revision or hub.resolve_commit(name, None)
+        commit = head
+        config = read_manifest(name, head)
+        if config is None:
+            return None
+        if history is None:
+            marked = (read_history(name, head) or History()).deprecated
+            history = History(sorted_versions(hub.version_tags(name)), marked)
+        revision = history.shown or "main"
+        if history.versions and revision != history.versions[0]:
+            commit = hub.resolve_commit(name, revision)
+            config = read_manifest(name, commit) or config
+        return Listing(
+            name, revision, history.versions, config, summary.updated, summary.downloads,
+            summary.likes, history.deprecated.get(revision), commit,
+        )  # fmt: skip
 
     def listings(self) -> Iterator[Listing]:
-        """See `Registry.listings`; reads one manifest an adapter."""
-        for name in hub.list_adapters():
-            try:
-                tags = hub.version_tags(name)
-                versions = sorted(
-                    (t for t in tags if _TAG.match(t)),
-                    key=lambda t: tuple(int(n) for n in t[1:].split(".")),
-                    reverse=True,
-                )
-                revision = versions[0] if versions else "main"
-                config = _remote_config(name, tags.get(revision) or hub.resolve_commit(name, None))
-            except FttError as error:
-                warnings.warn(f"left out {name}: {error}", stacklevel=2)
-                continue
-            if config is not None:
-                yield Listing(name, revision, tuple(versions), config, None)
+        """See `Registry.listings`; reads the manifests in parallel."""
+        found = [x for x in map_unordered(self.listing, self.summaries(), WORKERS) if x is not None]
+        yield from sorted(found, key=lambda listing: listing.name)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _card_facts(card: object) -> Facts | None:
+    """What a card tells; ``None`` when it names no base and so is not one of ours."""
+    if not isinstance(card, dict):
+        return None
+    bases = _strings(card.get("base_model"))
+    if not bases:
+        return None
+    licences = _strings(card.get("license_name")) or _strings(card.get("license"))
+    return Facts(
+        _strings(card.get("language")),
+        bases[0],
+        _strings(card.get("datasets")),
+        licences[0] if licences else None,
+    )

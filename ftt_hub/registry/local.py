@@ -4,12 +4,14 @@ Layout, for every ``namespace/name``::
 
     content/<digest>/      adapter folders by content digest, never changed
     refs/main, refs/v1.0.0 text files that name a digest
+    deprecated.json        versions that should no longer be used, and why
 
 A folder appears by rename, then a ref by rename under a lock: readers see either nothing or all.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import uuid
@@ -21,19 +23,23 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ftt_hub.config import AdapterConfig, read_config
+from ftt_hub.config import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError, VersionExistsError
-from ftt_hub.refs import Ref, is_repository_name, version_tag
-from ftt_hub.registry.abc import Listing, Publication
+from ftt_hub.refs import Ref, is_repository_name, version_key, version_tag
+from ftt_hub.registry.abc import Listing, PlannedFile, Preview, Publication, Summary, Version
+from ftt_hub.registry.readme import (
+    CARD_NAME,
+    Deprecation,
+    History,
+    deprecations_from,
+    published_card,
+    sorted_versions,
+)
 from ftt_hub.staging import write_atomic, writing
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 LOCK_SECONDS = 60
-
-
-def version_key(tag: str) -> tuple[int, ...]:
-    """Sorts version tags by number: v1.10.0 after v1.9.0."""
-    return tuple(int(n) for n in tag.removeprefix("v").split("."))
+DEPRECATED_NAME = "deprecated.json"
 
 
 class LocalRegistry:
@@ -68,45 +74,61 @@ class LocalRegistry:
             lock.release()
 
     def publish(
-        self, folder: Path, name: str, *, version: str | None = None, private: bool = False
+        self,
+        folder: Path,
+        name: str,
+        *,
+        version: str | None = None,
+        private: bool = False,
+        create_pr: bool = False,
     ) -> Publication:
-        """See `Registry.publish`; `private` has no meaning here and is refused."""
-        if private:
+        """See `Store.publish`; `private` and `create_pr` have no meaning here and are refused."""
+        if private or create_pr:
             raise RegistryError(
-                "a folder has no private adapters",
+                "a folder has no private adapters and no pull requests",
                 where=self.root,
-                hint="Use the folder's permissions instead of --private.",
+                hint="Use the folder's permissions instead of --private; leave out --create-pr.",
             )
         home, config = self._home(name), read_config(folder)
-        digest = config.content_digest.removeprefix("sha256:")
+        digest = _bare(config)
         tag = None if version is None else version_tag(version)
         with self._locked(home):
             refs = self._refs(home)
-            if tag is not None and refs.get(tag, digest) != digest:
-                raise VersionExistsError(
-                    "this version is published with other content",
-                    where=f"{name}@{tag}",
-                    expected=f"digest {refs[tag][:12]}",
-                    found=f"digest {digest[:12]}",
-                    hint="Published versions never change: choose a higher version.",
-                )
+            _check_version(name, tag, refs, digest)
             moved = [ref for ref in _refs_to_move(refs, tag) if refs.get(ref) != digest]
             if moved:
-                self._store(folder, home / "content" / digest, config)
+                self._store(folder, home / "content" / digest, config, name)
             for ref in moved:
                 write_atomic(home / "refs" / ref, f"{digest}\n".encode())
         return Publication(f"{name}@{tag or digest}", bool(moved), str(home / "content" / digest))
 
-    def _store(self, folder: Path, place: Path, config: AdapterConfig) -> None:
+    def preview(self, folder: Path, name: str, *, version: str | None = None) -> Preview:
+        """See `Store.preview`."""
+        home, config = self._home(name), read_config(folder)
+        digest, refs = _bare(config), self._refs(home)
+        tag = None if version is None else version_tag(version)
+        _check_version(name, tag, refs, digest)
+        changed = any(refs.get(ref) != digest for ref in _refs_to_move(refs, tag))
+        stored = (home / "content" / digest).is_dir()
+        files = tuple(
+            PlannedFile(n, (folder / n).stat().st_size, stored)
+            for n in (*config.files, CONFIG_NAME, CARD_NAME)
+            if (folder / n).is_file()
+        )
+        return Preview(f"{name}@{tag or digest}", changed, files)
+
+    def _store(self, folder: Path, place: Path, config: AdapterConfig, name: str) -> None:
         if place.is_dir():
             return
         partial = place.with_name(f".{place.name[:16]}.{uuid.uuid4().hex[:8]}.partial")
         with writing(place):
             try:
                 partial.mkdir(parents=True)
-                for filename in (*config.files, "adapter_config.json", "README.md"):
-                    if (folder / filename).is_file():
-                        shutil.copyfile(folder / filename, partial / filename)
+                for filename in (*config.files, CONFIG_NAME):
+                    shutil.copyfile(folder / filename, partial / filename)
+                card = folder / CARD_NAME
+                data = card.read_bytes() if card.is_file() else None
+                (partial / CARD_NAME).write_bytes(published_card(data, name, History()))
                 partial.replace(place)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -140,6 +162,7 @@ class LocalRegistry:
         place = home / "content" / digest
         if not place.is_dir():
             raise IntegrityError("the registry lost this content", where=place)
+        self._warn(home, ref, revision, refs)
         return place, revision if revision in refs and revision != "main" else digest
 
     @staticmethod
@@ -157,24 +180,97 @@ class LocalRegistry:
             if is_repository_name(name):
                 yield name
 
-    def listings(self) -> Iterator[Listing]:
-        """See `Registry.listings`."""
+    def _warn(self, home: Path, ref: Ref, revision: str, refs: dict[str, str]) -> None:
+        tags = sorted_versions(tuple(t for t, d in refs.items() if d == refs.get(revision)))
+        marked = self._deprecations(home)
+        tag = revision if revision in tags else next(iter(tags), None)
+        if tag in marked:
+            warnings.warn(marked[tag].notice(str(ref)), stacklevel=4)
+
+    @staticmethod
+    def _deprecations(home: Path) -> dict[str, Deprecation]:
+        try:
+            return deprecations_from(json.loads((home / DEPRECATED_NAME).read_bytes()))
+        except (OSError, ValueError, RecursionError):
+            return {}
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """See `Ledger.versions`."""
+        home = self._home(name)
+        refs, marked = self._refs(home), self._deprecations(home)
+        if not refs:
+            raise RefError("no such adapter", where=name, found=f"nothing of it in {self.root}")
+        return tuple(
+            Version(tag, refs[tag], _modified(home / "refs" / tag), marked.get(tag))
+            for tag in sorted_versions(refs)
+        )
+
+    def deprecate(self, name: str, tag: str, deprecation: Deprecation) -> bool:
+        """See `Ledger.deprecate`."""
+        home = self._home(name)
+        if tag not in {version.tag for version in self.versions(name)}:
+            raise RefError("no such version", where=f"{name}@{tag}")
+        with self._locked(home):
+            marked = self._deprecations(home)
+            if marked.get(tag) == deprecation:
+                return False
+            value = History((), {**marked, tag: deprecation}).to_json()["deprecated"]
+            text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+            write_atomic(home / DEPRECATED_NAME, f"{text}\n".encode())
+        return True
+
+    def summaries(self) -> Iterator[Summary]:
+        """See `Catalogue.summaries`."""
         for name in self._names():
             home = self._home(name)
             refs = self._refs(home)
-            versions = sorted((r for r in refs if r != "main"), key=_safe_key, reverse=True)
-            if not refs:
-                continue
-            revision = versions[0] if versions else "main"
-            try:
-                folder, _ = self.fetch(Ref(name=name, revision=revision))
-                config = read_config(folder)
-            except FttError as error:
-                warnings.warn(f"left out {name}: {error}", stacklevel=2)
-                continue
-            modified = (home / "refs" / revision).stat().st_mtime
-            updated = datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds")
-            yield Listing(name, revision, tuple(versions), config, updated)
+            if refs:
+                history = History(sorted_versions(refs), self._deprecations(home))
+                updated = _modified(home / "refs" / (history.shown or "main"))
+                yield Summary(name, refs.get("main"), None, history, updated)
+
+    def listing(self, summary: Summary) -> Listing | None:
+        """See `Catalogue.listing`."""
+        history = summary.history or History()
+        revision = history.shown or "main"
+        home = self._home(summary.name)
+        digest = self._refs(home).get(revision, "")
+        try:
+            config = read_config(home / "content" / digest)
+        except FttError as error:
+            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            return None
+        return Listing(
+            summary.name, revision, history.versions, config, summary.updated,
+            deprecated=history.deprecated.get(revision), pinned=digest,
+        )  # fmt: skip
+
+    def listings(self) -> Iterator[Listing]:
+        """See `Registry.listings`."""
+        found = (self.listing(summary) for summary in self.summaries())
+        yield from (listing for listing in found if listing is not None)
+
+
+def _bare(config: AdapterConfig) -> str:
+    return config.content_digest.removeprefix("sha256:")
+
+
+def _modified(path: Path) -> str | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    except OSError:
+        return None
+
+
+def _check_version(name: str, tag: str | None, refs: dict[str, str], digest: str) -> None:
+    if tag is not None and refs.get(tag, digest) != digest:
+        raise VersionExistsError(
+            "this version is published with other content",
+            where=f"{name}@{tag}",
+            expected=f"digest {refs[tag][:12]}",
+            found=f"digest {digest[:12]}",
+            hint="Published versions never change: choose a higher version.",
+        )
 
 
 def _refs_to_move(refs: dict[str, str], tag: str | None) -> list[str]:
@@ -183,12 +279,5 @@ def _refs_to_move(refs: dict[str, str], tag: str | None) -> list[str]:
         return ["main"]
     if tag in refs:
         return [tag]
-    newest = max((_safe_key(ref) for ref in refs), default=(-1,))
-    return [tag, "main"] if version_key(tag) > newest else [tag]
-
-
-def _safe_key(tag: str) -> tuple[int, ...]:
-    try:
-        return version_key(tag)
-    except ValueError:
-        return (-1,)
+    newest = next(iter(sorted_versions(refs)), None)
+    return [tag, "main"] if newest is None or version_key(tag) > version_key(newest) else [tag]
