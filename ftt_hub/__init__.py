@@ -13,10 +13,20 @@ from ftt_hub.version import __version__
 if TYPE_CHECKING:
     from ftt_hub.api import TransferAdapter, apply, browse, extract, publish, pull, verify
     from ftt_hub.errors import FttError
-    from ftt_hub.loading import AutoTransferModelForCausalLM
+    from ftt_hub.loading import (
+        AutoTransferModel,
+        AutoTransferModelForCausalLM,
+        AutoTransferModelForImageTextToText,
+        AutoTransferModelForSeq2SeqLM,
+        AutoTransferModelForSequenceClassification,
+    )
 
 _HOMES = {
+    "AutoTransferModel": "ftt_hub.loading",
     "AutoTransferModelForCausalLM": "ftt_hub.loading",
+    "AutoTransferModelForImageTextToText": "ftt_hub.loading",
+    "AutoTransferModelForSeq2SeqLM": "ftt_hub.loading",
+    "AutoTransferModelForSequenceClassification": "ftt_hub.loading",
     "FttError": "ftt_hub.errors",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
@@ -28,7 +38,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoTransferModel",
     "AutoTransferModelForCausalLM",
+    "AutoTransferModelForImageTextToText",
+    "AutoTransferModelForSeq2SeqLM",
+    "AutoTransferModelForSequenceClassification",
     "FttError",
     "TransferAdapter",
     "__version__",

@@ -13,6 +13,9 @@ from ftt_hub.errors import RefError
 from ftt_hub.refs import parse_ref
 from ftt_hub.registry.choose import choose_registry
 
+APPLIED_MARK = "_ftt_hub_applied"
+"""Attribute of a model in memory: digests of the adapters in its weights; copies keep it."""
+
 
 @dataclass(frozen=True)
 class Adapter:
