@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import wrapt
+
 from ftt_hub.version import __version__
 
 if TYPE_CHECKING:
@@ -65,3 +67,11 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register_with_peft(_peft: object) -> None:
+    """Make the Hugging Face loaders know transfer adapters as soon as PEFT is there."""
+    import_module("ftt_hub.peft_plugin").register()
+
+
+wrapt.register_post_import_hook(_register_with_peft, "peft")

@@ -127,6 +127,14 @@ class Stack:
                 self._behave(model)
             raise
 
+    def settle(self) -> list[Layer]:
+        """Make the layers part of the model for good; they are returned."""
+        layers, self.layers = self.layers, []
+        self.inherited = (*self.inherited, *(layer.digest for layer in layers))
+        self._logs.clear()
+        self._versions.clear()
+        return layers
+
     def _refuse_changed(self, model: PreTrainedModel, layers: Sequence[Layer]) -> None:
         """Refuse to wind back weights that are no longer those the layers left."""
         named: dict[str, torch.Tensor] = {}

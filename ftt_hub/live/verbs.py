@@ -146,6 +146,17 @@ def swap(
     return fresh.match.report
 
 
+def is_on(adapter: Adapter, model: PreTrainedModel) -> bool:
+    """Whether an adapter is on a model, so that it can be removed."""
+    return any(y.digest == adapter.config.content_digest for y in stack_of(model).layers)
+
+
+def settle(model: PreTrainedModel) -> None:
+    """Make what is on a model part of it for good: the undo log and the adapters are let go."""
+    for layer in stack_of(model).settle():
+        layer.adapter.close()
+
+
 @contextmanager
 def applied(
     adapter: Adapter,
