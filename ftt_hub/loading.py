@@ -99,6 +99,7 @@ def load_model(
     """
     from transformers import GenerationConfig
 
+    from ftt_hub import torch_sum
     from ftt_hub.slices import DeltaSlice, Failures
 
     check_scale(scale)
@@ -106,7 +107,7 @@ def load_model(
     config, rest = _load_config(folder, kwargs)
     model_class = _model_class(auto_name, config, folder, rest["trust_remote_code"])
     failures = Failures()
-    assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale)
+    assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale, add=torch_sum.add)
     state = {
         name: DeltaSlice(plan, assembler, failures) for name, plan in target.plan.tensors.items()
     }

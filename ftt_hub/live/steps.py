@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import torch
 
-from ftt_hub import delta
+from ftt_hub import torch_sum
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.container.index import TensorEntry
 from ftt_hub.container.reader import Container
@@ -61,7 +61,7 @@ class SumStep:
                     log.append(b"")
                     continue
                 old = part.copy()
-                delta.add(part, block, dtype, scale=scale)
+                torch_sum.add(part, block, dtype, scale=scale)
                 log.append(undo.record(old, part, block, dtype, scale))
         except NonFiniteError as error:
             raise NonFiniteError(error.what, where=self.place.name) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import zstandard
 
-from ftt_hub import delta
+from ftt_hub import delta, torch_sum
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import IntegrityError, NonFiniteError
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -24,7 +24,7 @@ def _guess(new: Bits, block: DeltaBlock, dtype: DType, scale: float) -> Bits:
     sign = block.hi.dtype.type(block.dtype.sign_bit)
     try:
         if scale == 1.0:
-            delta.add(guess, DeltaBlock(block.hi ^ sign, None, block.dtype), dtype)
+            torch_sum.add(guess, DeltaBlock(block.hi ^ sign, None, block.dtype), dtype)
         else:
             delta.add(guess, DeltaBlock(block.hi, None, block.dtype), dtype, scale=-scale)
     except NonFiniteError:
