@@ -305,7 +305,7 @@ def tuned_with_words(
     make(folder / "s", state)
     make(
         folder / "f", tuned, config(vocab_size=len(words)), words=words,
-        template="{{ messages }}",
+        template="{% for m in messages %}{{ m.content }} wnew {% endfor %}",
     )  # fmt: skip
     (folder / "f" / "generation_config.json").write_text(json.dumps(end))
     return ftt_hub.extract(folder / "s", folder / "f", folder / "a")
@@ -314,7 +314,7 @@ def tuned_with_words(
 def test_added_tokens_grow_a_live_model_and_leave_with_the_adapter(
     family: TinyFamily, tmp_path: Path
 ) -> None:
-    adapter = tuned_with_words(tmp_path, save_model, ["<|new|>", "<|end|>"])
+    adapter = tuned_with_words(tmp_path, save_model, ["wnew", "wend"])
     model, back = load(family.target), load(tmp_path / "s")
     before = bits_of(model)
     report = adapter.apply_to(model)
@@ -333,3 +333,23 @@ def test_added_tokens_grow_a_live_model_and_leave_with_the_adapter(
     adapter.apply_to(back)
     assert differing(bits_of(back), bits_of(load(tmp_path / "f"))) == []
     assert torch.equal(back.generate(tokens), load(tmp_path / "f").generate(tokens))
+
+
+def test_the_result_chats_as_the_fine_tuned_model_does(family: TinyFamily, tmp_path: Path) -> None:
+    adapter = tuned_with_words(tmp_path, save_model, ["wnew", "wend"])
+    adapter.apply(family.target, tmp_path / "merged")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "merged")
+    mine = adapter.tokenizer(family.target)
+    assert len(mine) == len(theirs) == len(WORDS) + 2
+    live = load(family.target)
+    adapter.apply_to(live)
+    auto = ftt_hub.AutoTransferModelForCausalLM
+    streamed = auto.from_pretrained(tmp_path / "a", base_model=family.target)
+    chat = [{"role": "user", "content": "w3 w4"}]
+    prompt = mine.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
+    assert prompt[0].tolist() == theirs.convert_tokens_to_ids(["w3", "w4", "wnew"])
+    expected = load(tmp_path / "merged").generate(prompt)
+    assert torch.equal(live.generate(prompt), expected)
+    assert torch.equal(streamed.generate(prompt), expected)
+    own = ftt_hub.extract(family.source, family.tuned, tmp_path / "own").tokenizer(family.target)
+    assert len(own) == len(WORDS)

@@ -10,7 +10,7 @@ from ftt_hub.adapter import Adapter
 from ftt_hub.report import CompatibilityReport
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Opened(Protocol):
@@ -103,3 +103,17 @@ class OnModels:
         from ftt_hub.live import verbs
 
         return verbs.applied(self.opened, model, scale=scale, tokenizer=tokenizer)
+
+    def tokenizer(self: Opened, base_model: str | Path | None = None) -> PreTrainedTokenizerBase:
+        """The tokenizer for a model with this adapter on it, with the fine-tuned chat template.
+
+        Args:
+            base_model: The target; default the source base. Asked only when the adapter brings no
+                tokenizer of its own.
+
+        Raises:
+            RefError: The target names nothing.
+        """
+        from ftt_hub.tokenizers import load_tokenizer
+
+        return load_tokenizer(self.opened, base_model)
