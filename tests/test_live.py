@@ -281,6 +281,19 @@ def test_the_undo_log_is_a_small_part_of_the_model(family: TinyFamily, pair: Any
     assert stacks.stack_of(model).log_bytes < 0.25 * size
 
 
+def test_removal_needs_neither_the_folder_nor_an_open_adapter(
+    family: TinyFamily, tmp_path: Path
+) -> None:
+    adapter = ftt_hub.extract(family.source, family.tuned, tmp_path / "a")
+    model = load(family.target)
+    adapter.apply_to(model)
+    adapter.close()
+    for path in (tmp_path / "a").iterdir():
+        path.unlink()
+    adapter.remove_from(model)
+    assert differing(bits_of(model), bits_of(load(family.target))) == []
+
+
 def test_untouched_parameters_cost_no_step(tmp_path: Path) -> None:
     state = random_state(0)
     changed = {**state, "model.norm.weight": state["model.norm.weight"] + 1}

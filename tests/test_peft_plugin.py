@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES, build
-from models import TinyFamily, drifted, load_state, random_state, same_bits, save_model
+from models import (
+    WORDS,
+    TinyFamily,
+    config,
+    drifted,
+    load_state,
+    random_state,
+    same_bits,
+    save_model,
+)
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -245,6 +254,24 @@ def test_a_stranger_is_refused_and_stays_as_it_was(
     with pytest.raises(IncompatibleError, match="mixtral"):
         path(model, adapters[0])
     assert differing(model, load(source)) == []
+
+
+@PATHS
+def test_added_tokens_are_refused_with_the_reason(
+    family: TinyFamily, tmp_path: Path, path: Way
+) -> None:
+    state = drifted(random_state(0), 1, 0.01)
+    rows = torch.cat([state["model.embed_tokens.weight"], torch.ones(1, 32)])
+    words = [*WORDS, "wnew"]
+    tuned = save_model(
+        tmp_path / "f", {**state, "model.embed_tokens.weight": rows},
+        config(vocab_size=len(words)), words=words,
+    )  # fmt: skip
+    ftt_hub.extract(family.source, tuned, tmp_path / "a")
+    model = load(family.target)
+    with pytest.raises(FttError, match=r"AutoTransferModel|apply_to"):
+        path(model, tmp_path / "a")
+    assert differing(model, load(family.target)) == []
 
 
 def test_training_it_is_refused(family: TinyFamily, adapters: tuple[Path, Path]) -> None:

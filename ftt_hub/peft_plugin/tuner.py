@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTuner
 
 from ftt_hub.adapter import Adapter
 from ftt_hub.container.memory import MemoryContainer
-from ftt_hub.errors import FttError, IntegrityError, UnsupportedError
+from ftt_hub.errors import FttError, IncompatibleError, IntegrityError, UnsupportedError
 from ftt_hub.live import verbs
 from ftt_hub.peft_plugin import PREFIX
 from ftt_hub.peft_plugin.config import TransferConfig, saving_refused
@@ -77,6 +77,14 @@ class TransferTuner(BaseTuner):
         try:
             if adapter_name in self._active_names(model):
                 verbs.apply_to(adapter, model)
+        except IncompatibleError as error:
+            self._abandon(model, adapter_name)
+            raise IncompatibleError(
+                error.what,
+                where=error.where,
+                hint="ftt_hub.AutoTransferModel… and TransferAdapter.apply_to can align"
+                " vocabularies, and take force=True.",
+            ) from error
         except FttError:
             self._abandon(model, adapter_name)
             raise
