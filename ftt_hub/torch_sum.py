@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ftt_hub import delta
 from ftt_hub.codecs.abc import DeltaBlock
@@ -21,17 +22,31 @@ _TYPES = {BF16: torch.bfloat16, F16: torch.float16}
 def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) -> None:
     """Target ← target + scale·Δ in place; the same bits and errors as `delta.add`."""
     kind = _TYPES.get(dtype)
-    plain = scale == 1.0 and block.lo is None and block.dtype == dtype
-    if kind is None or not plain or not target.flags.c_contiguous or not target.size:
+    plain = scale == 1.0 and block.dtype == dtype and target.flags.c_contiguous and target.size
+    if kind is None or not plain:
         delta.add(target, block, dtype, scale=scale)
         return
     # Views, not copies; torch wants to be told about read-only memory, numpy only marks it.
     sums = torch.from_numpy(target.view(np.uint8)).view(kind)
-    change = torch.from_numpy(np.require(block.hi, requirements=["C", "W"]).view(np.uint8)).view(
-        kind
-    )
+    hi = np.require(block.hi, requirements=["C", "W"])
+    change = torch.from_numpy(hi.view(np.uint8)).view(kind)
     for start in range(0, target.size, delta.CHUNK):
         part = slice(start, start + delta.CHUNK)
+        where, special = _with_lo(target[part], block.part(part), dtype)
         torch.add(sums[part], change[part], out=sums[part])
+        if where is not None:
+            target[part][where] = special
         if not all_finite(target[part], dtype):
             raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")
+
+
+def _with_lo(
+    target: Bits, block: DeltaBlock, dtype: DType
+) -> tuple[NDArray[np.intp] | None, Bits | None]:
+    """The few elements that have a lo, summed exactly."""
+    where = None if block.lo is None else np.flatnonzero(block.lo)
+    if where is None or not where.size:
+        return None, None
+    special = target[where]
+    delta.add(special, block.part(where), dtype)
+    return where, special
