@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import wrapt
+
 from ftt_hub.version import __version__
 
 if TYPE_CHECKING:
@@ -23,10 +25,20 @@ if TYPE_CHECKING:
         versions,
     )
     from ftt_hub.errors import FttError
-    from ftt_hub.loading import AutoTransferModelForCausalLM
+    from ftt_hub.loading import (
+        AutoTransferModel,
+        AutoTransferModelForCausalLM,
+        AutoTransferModelForImageTextToText,
+        AutoTransferModelForSeq2SeqLM,
+        AutoTransferModelForSequenceClassification,
+    )
 
 _HOMES = {
+    "AutoTransferModel": "ftt_hub.loading",
     "AutoTransferModelForCausalLM": "ftt_hub.loading",
+    "AutoTransferModelForImageTextToText": "ftt_hub.loading",
+    "AutoTransferModelForSeq2SeqLM": "ftt_hub.loading",
+    "AutoTransferModelForSequenceClassification": "ftt_hub.loading",
     "FttError": "ftt_hub.errors",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
@@ -40,7 +52,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoTransferModel",
     "AutoTransferModelForCausalLM",
+    "AutoTransferModelForImageTextToText",
+    "AutoTransferModelForSeq2SeqLM",
+    "AutoTransferModelForSequenceClassification",
     "FttError",
     "TransferAdapter",
     "__version__",
@@ -65,3 +81,11 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register_with_peft(_peft: object) -> None:
+    """Make the Hugging Face loaders know transfer adapters as soon as PEFT is there."""
+    import_module("ftt_hub.peft_plugin").register()
+
+
+wrapt.register_post_import_hook(_register_with_peft, "peft")

@@ -37,6 +37,9 @@ class AdapterHeaders:
     entries: Mapping[str, TensorEntry]
     file: Callable[[str], Path | None]
 
+APPLIED_MARK = "_ftt_hub_applied"
+"""Attribute of a model in memory: digests of the adapters in its weights; copies keep it."""
+
 
 @dataclass(frozen=True)
 class Adapter:

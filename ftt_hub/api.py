@@ -14,6 +14,7 @@ from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
 from ftt_hub.errors import RefError
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
+from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
@@ -140,8 +141,10 @@ def _opened(
 
 
 @dataclass(frozen=True)
-class TransferAdapter:
+class TransferAdapter(OnModels):
     """A transfer adapter: a packaged diff vector and what is known of it.
+
+    On models in memory: `apply_to`, `remove_from`, `set_scale`, `swap`, `applied`.
 
     Attributes:
         opened: Its folder, manifest and frames.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from ftt_hub import delta
+from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.container.index import TensorEntry
 from ftt_hub.container.reader import Container
 from ftt_hub.errors import FttError, NonFiniteError
@@ -20,6 +22,16 @@ from ftt_hub.vocab import RowPlan
 BLOCK_ELEMENTS = 4 << 20
 ALIGNED_ELEMENTS = 64 << 20
 """Where rows move, a range is this large, since each range decodes every block of the delta."""
+
+
+class Add(Protocol):
+    """`delta.add`, or something faster that gives the same bits."""
+
+    def __call__(
+        self, target: Bits, block: DeltaBlock, dtype: DType, /, *, scale: float = 1.0
+    ) -> None:
+        """Target ← target + scale·Δ in place."""
+
 
 ReadBits = Callable[[str, int, int], Bits]
 Range = tuple[int, int]
@@ -65,11 +77,13 @@ class Assembler:
         read_target: Reads bits of the target by name, first element and count.
         container: The adapter's frames.
         scale: Task-arithmetic coefficient λ.
+        add: Adds a block in place.
     """
 
     read_target: ReadBits
     container: Container
     scale: float = 1.0
+    add: Add = delta.add
 
     def bits(self, plan: TensorPlan, start: int, count: int, dtype: DType | None = None) -> Bits:
         """Bits of elements [start, start + count) of a result tensor, in `dtype` or its own.
@@ -112,7 +126,7 @@ class Assembler:
             elif block.is_identity:
                 self._copy(base[part], plan.dtype, wanted)
             else:
-                delta.add(base[part], block, plan.dtype, scale=self.scale)
+                self.add(base[part], block, plan.dtype, scale=self.scale)
         return result
 
     def _aligned(
@@ -149,6 +163,6 @@ class Assembler:
                 wanted = (places[mine] - first)[:, None] * width + np.arange(width)
                 part = self.container.decode(entry, number).part(wanted.reshape(-1))
                 sums = table[mine].reshape(-1)
-                delta.add(sums, part, plan.dtype, scale=self.scale)
+                self.add(sums, part, plan.dtype, scale=self.scale)
                 table[mine] = sums.reshape(-1, width)
             first = last

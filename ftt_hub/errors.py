@@ -12,6 +12,7 @@
     │   └── VersionExistsError  a published version is immutable
     ├── HubError                the Hugging Face Hub refuses or does not answer
     ├── UnsupportedError        a format version, feature or dtype this release cannot handle
+    ├── AlreadyAppliedError     a model in memory holds the adapter already
     ├── MissingExtraError       an optional dependency is not installed
     ├── IncompatibleError       exit 3: the target does not fit the adapter
     └── IntegrityError          exit 4: an adapter is damaged
@@ -102,6 +103,10 @@ class HubError(FttError):
 
 class UnsupportedError(FttError):
     """A format version, required feature or dtype that this release cannot handle."""
+
+
+class AlreadyAppliedError(FttError):
+    """The model holds this adapter already; adding it again would double Δ."""
 
 
 class MissingExtraError(FttError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftt_hub.adapter import Adapter, open_adapter
+from ftt_hub.adapter import APPLIED_MARK, Adapter, open_adapter
 from ftt_hub.assembly import Assembler, check_scale
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.errors import UnsupportedError
@@ -99,6 +99,7 @@ def load_model(
     """
     from transformers import GenerationConfig
 
+    from ftt_hub import torch_sum
     from ftt_hub.slices import DeltaSlice, Failures
 
     check_scale(scale)
@@ -106,7 +107,7 @@ def load_model(
     config, rest = _load_config(folder, kwargs)
     model_class = _model_class(auto_name, config, folder, rest["trust_remote_code"])
     failures = Failures()
-    assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale)
+    assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale, add=torch_sum.add)
     state = {
         name: DeltaSlice(plan, assembler, failures) for name, plan in target.plan.tensors.items()
     }
@@ -117,6 +118,7 @@ def load_model(
         )
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     model.name_or_path = model.config.name_or_path = target.headers.label
+    setattr(model, APPLIED_MARK, (adapter.config.content_digest,))
     generation = _generation_config(adapter, target.headers)
     if generation is not None and model.can_generate():
         model.generation_config = GenerationConfig.from_dict(generation)
@@ -167,7 +169,31 @@ class _AutoTransferModel:
                 return load_model(cls.auto_name, opened, target, scale=scale, **kwargs)
 
 
+class AutoTransferModel(_AutoTransferModel):
+    """Models without a head, with a transfer adapter, as `AutoModel`."""
+
+    auto_name = "AutoModel"
+
+
 class AutoTransferModelForCausalLM(_AutoTransferModel):
     """Causal language models with a transfer adapter, as `AutoModelForCausalLM`."""
 
     auto_name = "AutoModelForCausalLM"
+
+
+class AutoTransferModelForSeq2SeqLM(_AutoTransferModel):
+    """Encoder-decoder models with a transfer adapter, as `AutoModelForSeq2SeqLM`."""
+
+    auto_name = "AutoModelForSeq2SeqLM"
+
+
+class AutoTransferModelForSequenceClassification(_AutoTransferModel):
+    """Classifiers with a transfer adapter, as `AutoModelForSequenceClassification`."""
+
+    auto_name = "AutoModelForSequenceClassification"
+
+
+class AutoTransferModelForImageTextToText(_AutoTransferModel):
+    """Vision-language models with a transfer adapter, as `AutoModelForImageTextToText`."""
+
+    auto_name = "AutoModelForImageTextToText"

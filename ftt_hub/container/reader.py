@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -55,6 +55,19 @@ def container_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+class SlotFile(Protocol):
+    """Where the bytes of slots lie."""
+
+    path: Path
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from an offset."""
+
+    def close(self) -> None:
+        """Release them."""
+
+
 class Container:
     """The frames of an adapter folder, opened for ranged reads from many threads.
 
@@ -67,11 +80,10 @@ class Container:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: list[SafetensorsFile] = []
-        self._slots: dict[int, tuple[SafetensorsFile, TensorInfo]] = {}
+        self._files: list[SlotFile] = []
+        self._slots: dict[int, tuple[SlotFile, TensorInfo]] = {}
         try:
-            for path in container_files(folder):
-                self._open(path)
+            self._open_all()
             self.entries = {entry.name: entry for entry in self._read_index()}
             for entry in self.entries.values():
                 self._check_slot(entry)
@@ -87,6 +99,10 @@ class Container:
         except IntegrityError:
             self.close()
             raise
+
+    def _open_all(self) -> None:
+        for path in container_files(self.folder):
+            self._open(path)
 
     def _open(self, path: Path) -> None:
         file = SafetensorsFile(path)

@@ -1,0 +1,128 @@
+"""Where the numbers of a parameter lie: its bits on this process, and which part of it they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ftt_hub.errors import UnsupportedError
+from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits, DType
+
+Window = tuple[slice, ...]
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part this process holds; the tensor itself unless it is a DTensor."""
+    part = getattr(tensor, "_local_tensor", tensor)
+    return part.detach() if isinstance(part, torch.Tensor) else tensor.detach()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A parameter or buffer of a model.
+
+    Attributes:
+        name: Its name in the model.
+        tensor: The object itself.
+        dtype: BF16, F16 or F32.
+    """
+
+    name: str
+    tensor: torch.Tensor
+    dtype: DType
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole parameter, on all processes together."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether it is a DTensor."""
+        return hasattr(self.tensor, "_local_tensor")
+
+    @property
+    def is_of_its_dtype(self) -> bool:
+        """Whether the parameter still has the dtype it had."""
+        return str(self.tensor.dtype) == f"torch.{self.dtype.torch_name}"
+
+    @property
+    def version(self) -> int:
+        """Torch's count of in-place changes; 0 where it keeps none."""
+        part = getattr(self.tensor, "_local_tensor", self.tensor)
+        return 0 if part.is_inference() else part._version  # noqa: SLF001
+
+    def window(self) -> Window | None:
+        """The part of the whole this process holds; ``None`` when it is not one rectangle."""
+        if not self.is_distributed:
+            return tuple(slice(0, size) for size in self.shape)
+        from torch.distributed.tensor import Replicate, Shard
+        from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+        placements = self.tensor.placements  # type: ignore[attr-defined]
+        if not all(type(p) in (Replicate, Shard) for p in placements):
+            return None
+        sizes, offsets = compute_local_shape_and_global_offset(
+            self.tensor.shape,
+            self.tensor.device_mesh,  # type: ignore[attr-defined]
+            placements,
+        )
+        return tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
+
+    def cut(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function from a whole tensor to the part this process holds, for any placement."""
+        window = self.window()
+        if window is not None:
+            return lambda whole: whole[window]
+        from transformers.distributed.sharding_utils import DtensorShardOperation
+
+        operation = DtensorShardOperation(self.tensor)  # type: ignore[arg-type]
+
+        def shard(whole: torch.Tensor) -> torch.Tensor:
+            part = operation.shard_tensor(whole)
+            return whole[:0] if part is None else part
+
+        return shard
+
+    def read(self, start: int = 0, count: int | None = None) -> Bits:
+        """A copy of the bits this process holds, 1-D; of a run of elements if asked."""
+        flat = _local(self.tensor).contiguous().view(-1)
+        flat = flat[start : None if count is None else start + count].to("cpu")
+        return flat.view(torch.uint8).numpy().view(self.dtype.numpy).copy()
+
+    def write(self, bits: Bits) -> None:
+        """Overwrite the part this process holds, in one call."""
+        part = _local(self.tensor)
+        dtype = getattr(torch, self.dtype.torch_name or "")
+        flat = torch.from_numpy(bits.view(np.uint8)).view(dtype)
+        with torch.no_grad():
+            part.copy_(flat.view(part.shape))
+
+
+def place_of(name: str, tensor: torch.Tensor) -> Place:
+    """The place of a parameter to which a delta can be added.
+
+    Raises:
+        UnsupportedError: It is quantized, of another dtype, or its weights are not in memory.
+    """
+    streaming = "Load it with ftt_hub.AutoTransferModel…(adapter, base_model=…"
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) or hasattr(tensor, "_local_tensor")
+    dtype = BY_TORCH_NAME.get(str(tensor.dtype).removeprefix("torch."))
+    if not plain or dtype is None or not dtype.is_float:
+        raise UnsupportedError(
+            f"a delta cannot be added to quantized or integer weights ({type(tensor).__name__})",
+            where=name,
+            expected="bfloat16, float16 or float32",
+            found=tensor.dtype,
+            hint=f"{streaming}, quantization_config=…), which adds Δ before quantizing.",
+        )
+    if tensor.is_meta:
+        raise UnsupportedError(
+            "the weights are not in memory (meta device: offloaded, or never loaded)",
+            where=name,
+            hint=f"{streaming}, device_map=…), which adds Δ before offloading.",
+        )
+    return Place(name, tensor, dtype)

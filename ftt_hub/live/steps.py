@@ -1,0 +1,197 @@
+"""What one adapter does to one parameter, and how it is undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+
+from ftt_hub import torch_sum
+from ftt_hub.codecs.abc import DeltaBlock
+from ftt_hub.container.index import TensorEntry
+from ftt_hub.container.reader import Container
+from ftt_hub.errors import NonFiniteError
+from ftt_hub.live import undo
+from ftt_hub.live.names import Group
+from ftt_hub.live.places import Place
+from ftt_hub.tensors.dtypes import Bits, wider
+from ftt_hub.tensors.rounding import convert
+
+Log: TypeAlias = "list[bytes] | Bits"
+Pieces = Callable[[], Iterator[tuple[int, DeltaBlock]]]
+
+
+class Step(Protocol):
+    """One adapter's effect on one parameter."""
+
+    @property
+    def place(self) -> Place:
+        """The parameter."""
+
+    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+        """New bits, and what `back` needs."""
+
+    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+        """The bits before `forth`, exactly."""
+
+
+@dataclass(frozen=True)
+class SumStep:
+    """Adds deltas to the elements it has some for.
+
+    Attributes:
+        place: The parameter.
+        pieces: The deltas of the part held here: first element and block.
+    """
+
+    place: Place
+    pieces: Pieces
+
+    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+        """Add; the log is one entry a piece."""
+        log = []
+        dtype = self.place.dtype
+        try:
+            for start, block in self.pieces():
+                part = bits[start : start + block.hi.size]
+                if block.is_identity:
+                    log.append(b"")
+                    continue
+                old = part.copy()
+                torch_sum.add(part, block, dtype, scale=scale)
+                log.append(undo.record(old, part, block, dtype, scale))
+        except NonFiniteError as error:
+            raise NonFiniteError(error.what, where=self.place.name) from error
+        return bits, log
+
+    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+        """Subtract, and set right what subtraction misses."""
+        for (start, block), entry in zip(self.pieces(), log, strict=True):
+            if not block.is_identity:
+                part = bits[start : start + block.hi.size]
+                part[:] = undo.restore(part, block, self.place.dtype, scale, bytes(entry))
+        return bits
+
+
+@dataclass(frozen=True)
+class ReplaceStep:
+    """Puts other bits in the place of the old ones, which the log keeps whole.
+
+    For tensors that fine-tuning added, and for vocabularies whose rows move.
+
+    Attributes:
+        place: The parameter.
+        make: New bits from old ones and λ.
+        shape: Shape of the result.
+    """
+
+    place: Place
+    make: Callable[[Bits, float], Bits]
+    shape: tuple[int, ...]
+
+    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+        """Replace."""
+        return self.make(bits, scale), bits
+
+    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+        """Put back."""
+        return np.array(log)
+
+
+def tensor_pieces(container: Container, entry: TensorEntry, place: Place) -> Pieces:
+    """Pieces of a parameter that is one checkpoint tensor; only blocks held here are decoded."""
+    window = place.window()
+    if window is None:
+        return lambda: _whole_piece(_whole(container, entry), place)
+    rows, rest = (window[0], window[1:]) if window else (slice(0, 1), ())
+    width = entry.row_elements
+    complete = all(w == slice(0, n) for w, n in zip(rest, entry.shape[1:], strict=True))
+    held = int(np.prod([w.stop - w.start for w in rest], dtype=np.int64)) if rest else 1
+
+    def pieces() -> Iterator[tuple[int, DeltaBlock]]:
+        first, count = rows.start * width, (rows.stop - rows.start) * width
+        for start, block in container.decode_range(entry, first, count):
+            if complete:
+                yield start - first, block
+                continue
+            local = (start - first) // width * held
+            yield local, _part(block, (-1, *entry.shape[1:]), (slice(None), *rest))
+
+    return pieces
+
+
+def _part(block: DeltaBlock, shape: tuple[int, ...], where: tuple[slice, ...]) -> DeltaBlock:
+    def cut(bits: Bits) -> Bits:
+        return np.ascontiguousarray(bits.reshape(shape)[where]).reshape(-1)
+
+    return DeltaBlock(cut(block.hi), None if block.lo is None else cut(block.lo), block.dtype)
+
+
+def _whole(container: Container, entry: TensorEntry) -> DeltaBlock:
+    """The delta of a whole tensor; the identity when nothing is stored."""
+    hi = np.full(entry.count, entry.dtype.sign_bit, entry.dtype.numpy)
+    lo: Bits | None = None
+    if entry.slot is not None:
+        for start, block in container.decode_range(entry, 0, entry.count):
+            part = np.s_[start : start + block.hi.size]
+            hi[part] = block.hi
+            if block.lo is not None:
+                lo = np.zeros_like(hi) if lo is None else lo
+                lo[part] = block.lo
+    return DeltaBlock(hi, lo, entry.dtype)
+
+
+def _tensor(bits: Bits, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(bits.view(np.dtype(f"<i{bits.itemsize}"))).view(shape)
+
+
+def _flat(tensor: torch.Tensor) -> Bits:
+    array = tensor.contiguous().view(-1).numpy()
+    return array.view(np.dtype(f"<u{array.itemsize}"))
+
+
+def _whole_piece(block: DeltaBlock, place: Place) -> Iterator[tuple[int, DeltaBlock]]:
+    cut = place.cut()
+
+    def part(bits: Bits) -> Bits:
+        return _flat(cut(_tensor(bits, place.shape)))
+
+    lo = None if block.lo is None else part(block.lo)
+    yield 0, DeltaBlock(part(block.hi), lo, block.dtype)
+
+
+def fused_pieces(
+    container: Container, group: Group, entries: dict[str, TensorEntry], place: Place, model: object
+) -> Pieces:
+    """Pieces of a parameter made of several checkpoint tensors, by the model's own converter.
+
+    hi and lo go through it one after the other: it only moves elements.
+    """
+
+    def fuse(planes: dict[str, torch.Tensor]) -> Bits:
+        return _flat(group.convert(model, planes)[place.name])  # type: ignore[arg-type]
+
+    def pieces() -> Iterator[tuple[int, DeltaBlock]]:
+        blocks = {name: _whole(container, entries[name]) for name in group.names}
+        dtype = next(iter(blocks.values())).dtype
+        for block in blocks.values():
+            dtype = wider(dtype, block.dtype)
+        blocks = {
+            name: DeltaBlock(
+                convert(b.hi, b.dtype, dtype),
+                None if b.lo is None else convert(b.lo, b.dtype, dtype),
+                dtype,
+            )
+            for name, b in blocks.items()
+        }
+        hi = fuse({n: _tensor(b.hi, entries[n].shape) for n, b in blocks.items()})
+        lo = None
+        if any(b.lo is not None for b in blocks.values()):
+            low = {n: np.zeros_like(b.hi) if b.lo is None else b.lo for n, b in blocks.items()}
+            lo = fuse({n: _tensor(bits, entries[n].shape) for n, bits in low.items()})
+        yield from _whole_piece(DeltaBlock(hi, lo, dtype), place)
+
+    return pieces

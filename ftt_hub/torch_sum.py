@@ -1,0 +1,52 @@
+"""`delta.add` by torch where torch gives the same bits about four times as fast.
+
+Torch adds BF16 and F16 in float32 and rounds once, as `delta.add` does; a test compares the two on
+random bits. What torch has no form for (lo, other scales, mixed dtypes) goes to `delta.add`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ftt_hub import delta
+from ftt_hub.codecs.abc import DeltaBlock
+from ftt_hub.errors import NonFiniteError
+from ftt_hub.tensors.dtypes import BF16, F16, Bits, DType
+from ftt_hub.tensors.rounding import all_finite
+
+_TYPES = {BF16: torch.bfloat16, F16: torch.float16}
+
+
+def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) -> None:
+    """Target ← target + scale·Δ in place; the same bits and errors as `delta.add`."""
+    kind = _TYPES.get(dtype)
+    plain = scale == 1.0 and block.dtype == dtype and target.flags.c_contiguous and target.size
+    if kind is None or not plain:
+        delta.add(target, block, dtype, scale=scale)
+        return
+    # Views, not copies; torch wants to be told about read-only memory, numpy only marks it.
+    sums = torch.from_numpy(target.view(np.uint8)).view(kind)
+    hi = np.require(block.hi, requirements=["C", "W"])
+    change = torch.from_numpy(hi.view(np.uint8)).view(kind)
+    for start in range(0, target.size, delta.CHUNK):
+        part = slice(start, start + delta.CHUNK)
+        where, special = _with_lo(target[part], block.part(part), dtype)
+        torch.add(sums[part], change[part], out=sums[part])
+        if where is not None:
+            target[part][where] = special
+        if not all_finite(target[part], dtype):
+            raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")
+
+
+def _with_lo(
+    target: Bits, block: DeltaBlock, dtype: DType
+) -> tuple[NDArray[np.intp] | None, Bits | None]:
+    """The few elements that have a lo, summed exactly."""
+    where = None if block.lo is None else np.flatnonzero(block.lo)
+    if where is None or not where.size:
+        return None, None
+    special = target[where]
+    delta.add(special, block.part(where), dtype)
+    return where, special
