@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ftt_hub.codecs.abc import DeltaBlock
+from ftt_hub.codecs.abc import DeltaBlock, Place, identity
 from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -52,17 +52,23 @@ class ExactCodec:
     """Stores Δ = hi + lo without error, about 2 to 9 bits a weight for BF16."""
 
     id: ClassVar[str] = "exact"
+    exact: ClassVar[bool] = True
+    needs_source: ClassVar[bool] = False
 
-    def encode(self, block: DeltaBlock) -> bytes:
+    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+        del place
         if block.is_identity:
             return b""
         hi = encode_plane(to_ordered(block.hi, block.dtype))
         lo = b"" if block.lo is None else encode_plane(_low_plane(block.lo, block.dtype))
         return _LENGTHS.pack(len(hi), len(lo)) + hi + lo
 
-    def decode(self, frame: bytes, count: int, dtype: DType) -> DeltaBlock:
+    def decode(
+        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+    ) -> DeltaBlock:
+        del source
         if not frame:
-            return DeltaBlock(np.full(count, dtype.sign_bit, dtype.numpy), None, dtype)
+            return identity(count, dtype)
         if len(frame) < _LENGTHS.size:
             raise CodecError("frame is cut short", expected="two lengths")
         hi_length, lo_length = _LENGTHS.unpack_from(frame)

@@ -31,6 +31,7 @@ def _pcodec(plane: Plane) -> bytes:
         delta_spec=DeltaSpec.no_op(),
         mode_spec=ModeSpec.classic(),
         paging_spec=PagingSpec.equal_pages_up_to(1 << 18),
+        enable_8_bit=plane.itemsize == 1,  # never sent to pcodec by mistake: symbols, not bytes
     )
     return bytes(standalone.simple_compress(plane, config))
 
@@ -56,7 +57,7 @@ def _sample(plane: Plane) -> Plane:
 
 
 def encode_plane(plane: Plane) -> bytes:
-    """Coder byte and payload of a 1-D int16 or int32 plane; the coder is chosen on a sample."""
+    """Coder byte and payload of a 1-D int8, int16 or int32 plane, the coder chosen on a sample."""
     sample = _sample(plane)
     with_pcodec, with_zstd = _pcodec(sample), _zstd(sample)
     if len(with_pcodec) <= len(with_zstd):

@@ -59,6 +59,31 @@ def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return s, e
 
 
+def exact_difference(
+    source: Bits, tuned: Bits, dtype: DType
+) -> tuple[Bits, Bits | None, NDArray[np.float32]]:
+    """Tuned − source as hi + lo in their own dtype, and the negated difference as float32.
+
+    lo is ``None`` when it is zero everywhere; `ftt_hub.delta` explains the signs of zero.
+    Meant for chunks that fit the processor's cache.
+    """
+    base, fine = widen(source, dtype), widen(tuned, dtype)
+    minus_delta, error = two_sum(base, -fine)
+    minus_hi = narrow(np.asarray(minus_delta, np.float32), dtype)
+    hi = np.bitwise_xor(minus_hi, minus_hi.dtype.type(dtype.sign_bit))
+    residue = (minus_delta - widen(minus_hi, dtype)) + error
+    lo: Bits | None = None
+    if residue.any():
+        values = np.asarray(-residue, np.float32)
+        lo = narrow(values, dtype)
+        lo[values == 0] = 0
+    negative_zero = (tuned == dtype.sign_bit) & (source != dtype.sign_bit)
+    if negative_zero.any():
+        lo = np.zeros_like(hi) if lo is None else lo
+        lo[negative_zero] = dtype.sign_bit
+    return hi, lo, np.asarray(minus_delta, np.float32)
+
+
 def _add_to_odd(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """A + b rounded to odd: when inexact, the neighbour whose last bit is one."""
     s, e = two_sum(a, b)
