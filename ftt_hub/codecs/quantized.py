@@ -47,8 +47,13 @@ _WIDTHS: dict[int, np.dtype[np.signedinteger]] = {
 }
 
 
-def round_step(step: float) -> float:
-    """A step with eight significant bits, so that step · q is exact in float32 for |q| < 2¹⁶."""
+def round_step(step: float, rounding: str) -> float:
+    """A step that a frame can hold: float32, or for stochastic rounding eight significant bits.
+
+    Those are what BF16 holds, so that rounding ±step to the delta's dtype adds no bias.
+    """
+    if rounding == NEAREST:
+        return float(np.float32(step))
     fraction, exponent = math.frexp(step)
     return math.ldexp(round(fraction * 256) / 256, exponent)
 

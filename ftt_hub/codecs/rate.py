@@ -10,42 +10,64 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock
-from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, delta_values, round_step
+from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, delta_values
+from ftt_hub.tensors.dtypes import BF16
 
-_KEPT = 20
-"""Low bits of a float32 that a bin ignores: bins are an eighth of an octave wide."""
-_BINS = 1 << (31 - _KEPT)
-_TOP_LEVEL = 1 << 14
-"""Levels above this one are counted as this one; there a step costs log2 of the range anyway."""
+_DROPPED = 16
+"""Low bits of a float32 that a bin ignores: bins are 2⁻⁷ of their magnitude wide, and the values
+of a BF16 delta fall on their edges."""
 
-Histogram = NDArray[np.int64]
-
-
-def histogram(block: DeltaBlock) -> Histogram:
-    """Counts of |Δ| by magnitude; bin 0 also holds the zeros."""
-    total = np.zeros(_BINS, np.int64)
-    for start in range(0, block.hi.size, 1 << 16):
-        bits = delta_values(block.part(np.s_[start : start + (1 << 16)])).view(np.uint32)
-        total += np.bincount((bits & 0x7FFFFFFF) >> _KEPT, minlength=_BINS)
-    return total
+_MAX_BITS = 14
+"""Steps below rms(Δ)/2¹⁴ are not considered: an exact codec is smaller."""
 
 
-def _middles() -> NDArray[np.float64]:
-    """The magnitude a bin stands for: its middle, and 0 for the first."""
-    edges = (np.arange(_BINS, dtype=np.uint32) << _KEPT) + np.uint32(1 << (_KEPT - 1))
-    with np.errstate(invalid="ignore"):
-        values = edges.view(np.float32).astype(np.float64)
-    values[0] = 0.0
-    return np.where(np.isfinite(values), values, 0.0)
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of |Δ|, the empty bins left out.
+
+    Attributes:
+        values: The magnitude each bin stands for.
+        counts: Elements in each.
+        spread: Width of a bin as a part of its magnitude; 0 where its elements are all equal.
+    """
+
+    values: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    spread: float
 
 
-_MIDDLES = _middles()
+class Tally:
+    """Counts |Δ| of a tensor's blocks as they pass."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(1 << (31 - _DROPPED), np.int64)
+        self._on_edges = True
+
+    def add(self, block: DeltaBlock) -> None:
+        """Count one block."""
+        self._on_edges &= block.dtype is BF16
+        for start in range(0, block.hi.size, 1 << 16):
+            part = block.part(np.s_[start : start + (1 << 16)])
+            if block.dtype is BF16:
+                bins = part.hi & np.uint16(0x7FFF)
+            else:
+                bins = (delta_values(part).view(np.uint32) & np.uint32(0x7FFFFFFF)) >> _DROPPED
+            self._counts += np.bincount(bins, minlength=self._counts.size)
+
+    def histogram(self) -> Histogram:
+        """What was counted."""
+        used = np.flatnonzero(self._counts)
+        edges = used.astype(np.uint32) << _DROPPED
+        middle = 0 if self._on_edges else 1 << (_DROPPED - 1)
+        values = (edges + np.uint32(middle)).view(np.float32).astype(np.float64)
+        values[used == 0] = 0.0
+        spread = 0.0 if self._on_edges else 2.0**-7
+        return Histogram(values, self._counts[used].astype(np.float64), spread)
 
 
 @dataclass(frozen=True)
@@ -78,7 +100,7 @@ class Survey:
     @property
     def count(self) -> int:
         """Elements surveyed."""
-        return sum(int(h.sum()) for h in self.histograms)
+        return int(sum(h.counts.sum() for h in self.histograms))
 
     @property
     def rms(self) -> float:
@@ -88,26 +110,43 @@ class Survey:
     def predict(self, step: float, rounding: str) -> Prediction:
         """Bits and error of a step."""
         bits = error = 0.0
-        scaled = _MIDDLES / step
-        lower = np.rint(scaled) if rounding == NEAREST else np.floor(scaled)
-        part = scaled - lower
-        spoilt = part * part if rounding == NEAREST else part * (1 - part)
-        low = np.minimum(lower, _TOP_LEVEL).astype(np.int64)
-        for counts in self.histograms:
-            used = np.flatnonzero(counts)
-            n = counts[used].astype(np.float64)
+        for seen in self.histograms:
+            scaled = seen.values / step
+            width = seen.spread * scaled  # of a bin, in steps: within it all remainders occur
+            bits += float(seen.counts @ np.log2(np.maximum(1.0, width)))
             if rounding == NEAREST:
-                levels = np.bincount(low[used], n)
+                levels, spoilt = _nearest(scaled, seen.counts)
+                wide = 1 / 12
             else:
-                up = n * part[used]
-                levels = np.bincount(low[used] + 1, up)
-                levels[: low[used].max(initial=0) + 1] += np.bincount(low[used], n - up)
+                levels, spoilt = _stochastic(scaled, seen.counts)
+                wide = 1 / 6
             bits += _entropy(levels)
-            error += float(n @ spoilt[used])
+            error += float(seen.counts @ np.where(width > 1, wide, spoilt))
         return Prediction(bits, error * step * step)
 
 
-def _entropy(levels: NDArray[Any]) -> float:
+def _nearest(
+    scaled: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts of the levels from 0, and the squared error of each bin in steps."""
+    lower = np.rint(scaled)
+    _, place = np.unique(np.append(lower, 0.0), return_inverse=True)
+    return np.bincount(place[:-1], counts), np.square(scaled - lower)
+
+
+def _stochastic(
+    scaled: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same, in expectation."""
+    lower = np.floor(scaled)
+    part = scaled - lower
+    both = np.concatenate([lower, lower + 1, [0.0]])
+    _, place = np.unique(both, return_inverse=True)
+    shares = np.concatenate([counts * (1 - part), counts * part, [0.0]])
+    return np.bincount(place, shares), part * (1 - part)
+
+
+def _entropy(levels: NDArray[np.float64]) -> float:
     """Bits of signed levels whose magnitudes have these counts; signs are even."""
     total = float(levels.sum())
     held = levels[levels > 0]
@@ -117,14 +156,14 @@ def _entropy(levels: NDArray[Any]) -> float:
 
 def _solve(grows: Callable[[float], float], wanted: float, start: float) -> float:
     """The step at which a growing function of it reaches `wanted`, by bisection."""
-    low, high = math.log2(start) - 40, math.log2(start) + 40
+    low, high = math.log2(start) - _MAX_BITS, math.log2(start) + 40
     for _ in range(40):
         middle = (low + high) / 2
         if grows(2.0**middle) < wanted:
             low = middle
         else:
             high = middle
-    return round_step(2.0**low)
+    return 2.0**low
 
 
 def step_for_bits(survey: Survey, bits: float, rounding: str) -> float:

@@ -105,7 +105,7 @@ def choose_codec(
 
 
 def _quantized(coding: Coding, step: float, rounding: str) -> QuantizedCodec:
-    return QuantizedCodec(round_step(step), rounding, coding.seed)
+    return QuantizedCodec(round_step(step, rounding), rounding, coding.seed)
 
 
 def _budget(coding: Coding, seen: SurveyResult) -> float:

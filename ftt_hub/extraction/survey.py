@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from ftt_hub import delta
 from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
 from ftt_hub.codecs.abc import DeltaBlock, Place
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import QuantizedCodec
-from ftt_hub.codecs.rate import Survey, histogram
+from ftt_hub.codecs.rate import Survey, Tally
+from ftt_hub.config import digest_of
+from ftt_hub.container.index import Block, RawTensor, TensorEntry, encode_index
+from ftt_hub.container.reader import slot_key
 from ftt_hub.delta import DeltaStatistics
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.extraction.encoding import Weights, codec_for, read_block
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress
-
-_BYTES_A_TENSOR, _BYTES_A_BLOCK, _BYTES_A_SLOT = 105, 42, 125
-"""What the index and the header of the container take, seen on real models."""
+from ftt_hub.tensors.header import build_header
 
 _SAMPLED_BLOCKS, _SAMPLED_ELEMENTS = 12, 1 << 20
 
@@ -69,6 +68,33 @@ def _blocks(
         yield Place(pair.name, start, base, fine), block, sums
 
 
+def _index_bytes(pairs: Sequence[Pair]) -> int:
+    """Size of the container's header and index, from an index with invented hashes."""
+    entries: list[TensorEntry] = []
+    header = {slot_key(0): ("U8", (10**6,), 10**6)}
+    for pair in pairs:
+        name, shape = pair.name, pair.either.shape
+        raw = RawTensor(pair.dtype.name, digest_of([name, "source"])[7:])
+        other = replace(raw, sha256=digest_of([name, "tuned"])[7:])
+        entry = TensorEntry(name, pair.role, pair.dtype, shape, raw, other)
+        if _has_frames(pair):
+            length, elements = 123_456, [n for _, n in whole_rows(shape, BLOCK_ELEMENTS)]
+            entry = replace(
+                entry,
+                slot=len(header),
+                codec=codec_for(QuantizedCodec(), pair).id,
+                norm=(1.23456, 12.3456),
+                error=0.123456,
+                blocks=tuple(
+                    Block(i * length, length, n, digest_of([name, i])[7:])
+                    for i, n in enumerate(elements)
+                ),
+            )
+            header[slot_key(len(header))] = ("U8", (length,), length)
+        entries.append(entry)
+    return len(encode_index(entries)) + len(build_header(header, {"format": "pt"}))
+
+
 def survey(
     pairs: Sequence[Pair], source: Weights, tuned: Weights, workers: int | None, progress: Progress
 ) -> SurveyResult:
@@ -84,24 +110,20 @@ def survey(
         number, pair = item
         result = SurveyResult(parameters=pair.either.count)
         quantised = _is_quantised(pair)
-        counts = np.zeros(0, np.int64)
+        tally = Tally()
         for place, block, sums in _blocks(pair, source, tuned):
             result.total.source_square += sums.source_square
-            result.index_bytes += _BYTES_A_BLOCK
             if quantised:
                 result.total.delta_square += sums.delta_square
-                more = histogram(block)
-                counts = counts + more if counts.size else more
+                tally.add(block)
             else:
                 result.exact_bytes += len(ExactCodec().encode(block, place))
             progress.advance(block.hi.size * pair.nbytes // max(1, pair.either.count))
         if quantised:
-            result.total.histograms.append(counts)
+            result.total.histograms.append(tally.histogram())
         return number, result
 
-    total = SurveyResult(
-        index_bytes=1024 + len(pairs) * _BYTES_A_TENSOR + len(held) * _BYTES_A_SLOT
-    )
+    total = SurveyResult(index_bytes=_index_bytes(pairs))
     # in a fixed order, so that sums of floats do not depend on the threads
     for _, seen in sorted(map_unordered(look, enumerate(held), workers), key=lambda item: item[0]):
         total.total.histograms += seen.total.histograms
@@ -109,7 +131,6 @@ def survey(
         total.total.delta_square += seen.total.delta_square
         total.parameters += seen.parameters
         total.exact_bytes += seen.exact_bytes
-        total.index_bytes += seen.index_bytes
     progress.finish()
     return total
 
@@ -123,7 +144,9 @@ def coded_share(
     taken = predicted = 0.0
     for pair in sample:
         place, block, sums = next(_blocks(pair, source, tuned, _SAMPLED_ELEMENTS))
-        seen = Survey([histogram(block)], sums.source_square, sums.delta_square)
+        tally = Tally()
+        tally.add(block)
+        seen = Survey([tally.histogram()], sums.source_square, sums.delta_square)
         taken += 8 * len(codec.encode(block, place))
         predicted += seen.predict(codec.step, codec.rounding).bits
     return taken / predicted if taken and predicted else 1.0
