@@ -26,7 +26,13 @@ from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock, Place, identity
 from ftt_hub.codecs.dither import uniforms
-from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
+from ftt_hub.codecs.planes import (
+    Plane,
+    decode_places,
+    decode_plane,
+    encode_places,
+    encode_plane,
+)
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.rounding import narrow, widen
@@ -139,9 +145,7 @@ def pack(levels: Plane, step: float) -> bytes:
         first, second = encode_plane(levels), b""
     else:
         kind += _SPARSE_KIND
-        zeros = np.diff(places, prepend=-1)
-        zeros -= 1
-        first, second = encode_plane(zeros.astype("<i4")), encode_plane(levels[places])
+        first, second = encode_places(places), encode_plane(levels[places])
     return _HEAD.pack(kind, step, places.size, len(first), len(second)) + first + second
 
 
@@ -179,14 +183,9 @@ def _unpack_sparse(
     first: bytes, second: bytes, counts: tuple[int, int], width: np.dtype[np.signedinteger]
 ) -> Plane:
     nonzero, count = counts
-    gaps: NDArray[np.int32] = np.empty(nonzero, "<i4")
-    decode_plane(first, gaps)
+    places = decode_places(first, nonzero, count)
     values: Plane = np.empty(nonzero, width)
     decode_plane(second, values)
-    places = np.cumsum(gaps, dtype=np.int64)
-    places += np.arange(nonzero)
-    if nonzero and (int(gaps.min()) < 0 or int(places[-1]) >= count):
-        raise CodecError("places lie outside the block", expected=f"below {count}")
     levels: Plane = np.zeros(count, width)
     levels[places] = values
     return levels

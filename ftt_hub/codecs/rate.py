@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class Tally:
         self._on_edges &= block.dtype is BF16
         for start in range(0, block.hi.size, 1 << 16):
             part = block.part(np.s_[start : start + (1 << 16)])
+            bins: NDArray[Any]
             if block.dtype is BF16:
                 bins = part.hi & np.uint16(0x7FFF)
             else:
@@ -127,7 +129,7 @@ class Survey:
 
 def _nearest(
     scaled: NDArray[np.float64], counts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts of the levels from 0, and the squared error of each bin in steps."""
     lower = np.rint(scaled)
     _, place = np.unique(np.append(lower, 0.0), return_inverse=True)
@@ -136,7 +138,7 @@ def _nearest(
 
 def _stochastic(
     scaled: NDArray[np.float64], counts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The same, in expectation."""
     lower = np.floor(scaled)
     part = scaled - lower
@@ -146,7 +148,7 @@ def _stochastic(
     return np.bincount(place, shares), part * (1 - part)
 
 
-def _entropy(levels: NDArray[np.float64]) -> float:
+def _entropy(levels: NDArray[Any]) -> float:
     """Bits of signed levels whose magnitudes have these counts; signs are even."""
     total = float(levels.sum())
     held = levels[levels > 0]
@@ -159,11 +161,11 @@ def _solve(grows: Callable[[float], float], wanted: float, start: float) -> floa
     low, high = math.log2(start) - _MAX_BITS, math.log2(start) + 40
     for _ in range(40):
         middle = (low + high) / 2
-        if grows(2.0**middle) < wanted:
+        if bool(grows(2.0**middle) < wanted):
             low = middle
         else:
             high = middle
-    return 2.0**low
+    return float(2.0**low)
 
 
 def step_for_bits(survey: Survey, bits: float, rounding: str) -> float:
