@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from models import TinyFamily, load_state, random_state, same_bits, save_model
+from safetensors.torch import save_file
 
 import ftt_hub
 from ftt_hub.api import extract
@@ -16,7 +17,7 @@ from ftt_hub.codecs.abc import DeltaBlock, Place
 from ftt_hub.codecs.dither import uniforms
 from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, QuantizedCodec, delta_values, round_step
 from ftt_hub.codecs.rate import Survey, Tally, step_for_bits, step_for_error
-from ftt_hub.errors import ExtractionError, IncompatibleError
+from ftt_hub.errors import CodecError, ExtractionError, IncompatibleError, UnsupportedError
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.tensors.dtypes import BF16, F32
 from ftt_hub.tensors.rounding import narrow
@@ -233,3 +234,42 @@ def test_bf16_levels_decode_to_rounded_multiples_of_the_step() -> None:
     decoded = codec.decode(codec.encode(block, Place("w")), 3, BF16)
     assert delta_values(decoded).tolist() == [0.25, -0.25, 0.0]
     assert int(decoded.hi[2]) == BF16.sign_bit
+
+
+def test_changed_fp8_weights_are_refused_with_the_next_step(tmp_path: Path) -> None:
+    pair = []
+    for name, value in (("s", 1.0), ("t", 2.0)):
+        folder = save_model(tmp_path / name, random_state(0))
+        state = load_state(folder)
+        state["model.norm.weight"] = torch.full((4, 8), value).to(torch.float8_e4m3fn)
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        pair.append(folder)
+    with pytest.raises(UnsupportedError, match="dequantise both models first"):
+        extract(*pair, tmp_path / "a")
+
+
+def test_a_step_may_be_given_and_is_stored_in_the_manifest(
+    family: TinyFamily, tmp_path: Path
+) -> None:
+    config = extract(
+        family.source, family.tuned, tmp_path / "a", codec=Coding("quantized", step=0.01)
+    ).config
+    assert config.codec.parameters["step"] == pytest.approx(0.01, rel=2**-8)
+
+
+@pytest.mark.parametrize("step", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_frame_with_an_impossible_step_is_refused(step: float) -> None:
+    codec = QuantizedCodec(step=0.01)
+    frame = bytearray(codec.encode(gaussian(100, 0.1), Place("w")))
+    frame[1:5] = np.float32(step).tobytes()
+    with pytest.raises(CodecError, match="step"):
+        codec.decode(bytes(frame), 100, F32)
+
+
+def test_places_outside_the_block_are_refused() -> None:
+    codec = QuantizedCodec(step=1.0, rounding=NEAREST)
+    values = np.zeros(1000, np.float32)
+    values[999] = 5.0
+    frame = codec.encode(DeltaBlock(values.view(np.uint32), None, F32), Place("w"))
+    with pytest.raises(CodecError, match="places"):
+        codec.decode(frame, 500, F32)

@@ -17,7 +17,12 @@ from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.container.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.container.writer import SlotStore
 from ftt_hub.delta import DeltaStatistics
-from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError
+from ftt_hub.errors import (
+    ExtractionError,
+    IntegrityError,
+    NonFiniteError,
+    UnsupportedError,
+)
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.staging import writing
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -127,6 +132,7 @@ class Encoder:
         Raises:
             NonFiniteError: NaN or infinity on either side.
             ExtractionError: An integer tensor changed.
+            UnsupportedError: An FP8 or narrower tensor changed.
             IntegrityError: A frame does not give the delta back (a defect of the codec).
         """
         try:
@@ -165,6 +171,14 @@ class Encoder:
         role, ours, theirs = pair.role, source.raw(), tuned.raw()
         if role == DELTA:
             if ours != theirs:
+                if pair.either.dtype.name.startswith("F"):
+                    raise UnsupportedError(
+                        f"the weights are stored as {pair.either.dtype.name}",
+                        where=pair.name,
+                        expected="BF16, F16 or F32",
+                        hint="Such values mean nothing without their block scales: dequantise both "
+                        "models first.",
+                    )
                 raise ExtractionError(
                     f"an integer tensor ({pair.either.dtype.name}) changed",
                     where=pair.name,
