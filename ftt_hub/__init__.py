@@ -13,10 +13,12 @@ from ftt_hub.version import __version__
 if TYPE_CHECKING:
     from ftt_hub.api import TransferAdapter, apply, browse, extract, publish, pull, verify
     from ftt_hub.errors import FttError
+    from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import AutoTransferModelForCausalLM
 
 _HOMES = {
     "AutoTransferModelForCausalLM": "ftt_hub.loading",
+    "Coding": "ftt_hub.extraction.choice",
     "FttError": "ftt_hub.errors",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
@@ -29,6 +31,7 @@ _HOMES = {
 
 __all__ = [
     "AutoTransferModelForCausalLM",
+    "Coding",
     "FttError",
     "TransferAdapter",
     "__version__",
