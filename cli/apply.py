@@ -20,6 +20,8 @@ from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_
 @click.option("--max-shard-size", default="5GB", show_default=True, type=ByteSize(),
               help="Size of a weight file.")  # fmt: skip
 @click.option("--revision", help="Branch, tag or commit of the adapter.")
+@click.option("--source-base", metavar="MODEL",
+              help="m_s, to decode an anchored adapter for another target.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Go on although the adapter does not fit.")
 @registry_option
 @workers_option
@@ -32,6 +34,7 @@ def command(
     dtype: str | None,
     max_shard_size: int,
     revision: str | None,
+    source_base: str | None,
     force: bool,
     registry: str | None,
     workers: int | None,
@@ -48,7 +51,8 @@ def command(
     with progress_bar() as bar:
         result = apply(
             adapter, target, out, scale=scale, dtype=dtype, max_shard_size=max_shard_size,
-            revision=revision, registry=registry, force=force, workers=workers, progress=bar,
+            revision=revision, registry=registry, force=force, source_base=source_base,
+            workers=workers, progress=bar,
         )  # fmt: skip
     if as_json:
         facts = {"bytes": result.nbytes, "tensors": result.tensors, "changed": result.changed}

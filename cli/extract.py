@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import click
-from ftt_hub.cli.options import json_option, workers_option
+from typing import TYPE_CHECKING
 
+import click
+from ftt_hub.cli.options import ByteSize, json_option, workers_option
+
+if TYPE_CHECKING:
+    from ftt_hub.config import AdapterConfig
+
+CODECS = ("exact", "anchored", "quantized", "auto")
 METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 
 
@@ -16,8 +22,18 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 @click.argument("source_base")
 @click.argument("fine_tuned")
 @click.argument("out", type=click.Path())
-@click.option("--codec", default="exact", show_default=True, type=click.Choice(["exact"]),
+@click.option("--codec", type=click.Choice(CODECS), show_default="exact, or quantized with a limit",
               help="How Δ is stored.")  # fmt: skip
+@click.option("--bits", type=float, metavar="B", help="quantized: bits a weight, such as 0.2.")
+@click.option("--target-size", type=ByteSize(), metavar="SIZE",
+              help="quantized: size of the container, such as 20MB.")  # fmt: skip
+@click.option("--max-error", type=float, metavar="R",
+              help="quantized: largest relative error of Δ, rounded to nearest.")  # fmt: skip
+@click.option("--noise", type=float, metavar="N",
+              help="quantized: error relative to the weights (default 0.01).")  # fmt: skip
+@click.option("--rounding", type=click.Choice(["nearest", "stochastic"]),
+              help="quantized: chosen by rule unless given.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
 @click.option("--language", "languages", multiple=True, metavar="TAG",
               help="BCP-47 tag of a language of the training data; repeatable.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="ID",
@@ -36,7 +52,13 @@ def command(
     source_base: str,
     fine_tuned: str,
     out: str,
-    codec: str,
+    codec: str | None,
+    bits: float | None,
+    target_size: int | None,
+    max_error: float | None,
+    noise: float | None,
+    rounding: str | None,
+    seed: int,
     languages: tuple[str, ...],
     datasets: tuple[str, ...],
     method: str,
@@ -56,14 +78,20 @@ def command(
 
     from ftt_hub.api import extract
     from ftt_hub.extraction.builder import Provenance
+    from ftt_hub.extraction.choice import Coding
 
     provenance = Provenance(
         languages=languages, datasets=datasets, method=method, license=licence,
         source_id=source_id, fine_tuned_id=fine_tuned_id,
     )  # fmt: skip
+    limited = any(item is not None for item in (bits, target_size, max_error, noise, rounding))
+    coding = Coding(
+        codec or ("quantized" if limited else "exact"), bits=bits, target_size=target_size,
+        max_error=max_error, noise=noise, rounding=rounding, seed=seed,
+    )  # fmt: skip
     with progress_bar() as bar:
         adapter = extract(
-            source_base, fine_tuned, out, codec=codec, provenance=provenance,
+            source_base, fine_tuned, out, codec=coding, provenance=provenance,
             sketch=not no_sketch, workers=workers, resume=resume, progress=bar,
         )  # fmt: skip
     config = adapter.config
@@ -74,6 +102,16 @@ def command(
     stored = sum(facts["size"] for facts in config.files.values())
     print_line(
         f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
-        f"{fidelity.bits_per_weight:.2f} bits a weight, rebuilt bit for bit"
+        f"{fidelity.bits_per_weight:.3g} bits a weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")
+
+
+def _fidelity(config: AdapterConfig) -> str:
+    """How faithful the stored Δ is, in half a line."""
+    fidelity = config.fidelity
+    if fidelity.exact:
+        return "rebuilt bit for bit"
+    return (
+        f"relative error {fidelity.relative_error:.3g}, noise {fidelity.noise:.2%} of the weights"
+    )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         versions,
     )
     from ftt_hub.errors import FttError
+    from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
         AutoTransferModel,
         AutoTransferModelForCausalLM,
@@ -39,6 +40,7 @@ _HOMES = {
     "AutoTransferModelForImageTextToText": "ftt_hub.loading",
     "AutoTransferModelForSeq2SeqLM": "ftt_hub.loading",
     "AutoTransferModelForSequenceClassification": "ftt_hub.loading",
+    "Coding": "ftt_hub.extraction.choice",
     "FttError": "ftt_hub.errors",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
@@ -57,6 +59,7 @@ __all__ = [
     "AutoTransferModelForImageTextToText",
     "AutoTransferModelForSeq2SeqLM",
     "AutoTransferModelForSequenceClassification",
+    "Coding",
     "FttError",
     "TransferAdapter",
     "__version__",

@@ -37,6 +37,7 @@ class AdapterHeaders:
     entries: Mapping[str, TensorEntry]
     file: Callable[[str], Path | None]
 
+
 APPLIED_MARK = "_ftt_hub_applied"
 """Attribute of a model in memory: digests of the adapters in its weights; copies keep it."""
 

@@ -14,6 +14,7 @@ from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
 from ftt_hub.errors import RefError
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
+from ftt_hub.extraction.choice import Coding
 from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
@@ -50,7 +51,7 @@ def extract(
     fine_tuned: PathLike,
     out_dir: PathLike,
     *,
-    codec: str = "exact",
+    codec: str | Coding = "exact",
     provenance: Provenance | None = None,
     sketch: bool = True,
     workers: int | None = None,
@@ -65,7 +66,8 @@ def extract(
         source_base: m_s, a folder or Hub reference.
         fine_tuned: m'_s, likewise.
         out_dir: Folder to make; absent or empty.
-        codec: ``exact``.
+        codec: ``exact``, ``anchored``, ``quantized`` or ``auto``; a `Coding` also sets limits such
+            as bits a weight, size or error.
         provenance: Languages, datasets, method, licence and ids.
         sketch: Store a sample of the source base (at most 0.05% of it).
         workers: Threads; default the cores, at most 8.
@@ -78,13 +80,14 @@ def extract(
         OutputError: `out_dir` is not empty, or the disk is full.
     """
     out = Path(out_dir)
+    coding = codec if isinstance(codec, Coding) else Coding(codec)
     source, source_headers = open_model(source_base)
     with source:
         tuned, tuned_headers = open_model(fine_tuned)
         with tuned:
             AdapterBuilder(
                 Model(source, source_headers), Model(tuned, tuned_headers), out,
-                provenance or Provenance(), codec, sketch, workers, progress or Silent(),
+                provenance or Provenance(), coding, sketch, workers, progress or Silent(),
             ).build(resume=resume)  # fmt: skip
     return TransferAdapter.from_pretrained(out)
 
@@ -100,6 +103,7 @@ def apply(
     revision: str | None = None,
     registry: PathLike | None = None,
     force: bool = False,
+    source_base: PathLike | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> MergeResult:
@@ -115,6 +119,7 @@ def apply(
         revision: Of the adapter.
         registry: ``"hf"`` or a folder; default `FTT_HUB_REGISTRY`, else the Hub.
         force: Go on in spite of a rejection.
+        source_base: m_s, which only ``anchored`` adapters read; default the target itself.
         workers: Threads.
         progress: Watches.
 
@@ -125,7 +130,7 @@ def apply(
     """
     wanted = None if dtype is None else parse_dtype(dtype)
     opened = _opened(adapter, revision, registry)
-    with prepared(opened, target_base, force=force) as target:
+    with prepared(opened, target_base, force=force, source_base=source_base) as target:
         return merge(
             opened, target, Path(out_dir), scale=scale, dtype=wanted,
             max_shard_size=max_shard_size, workers=workers, progress=progress,

@@ -23,12 +23,13 @@ from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.rounding import (
+    Floats,
     all_finite,
     convert,
+    exact_difference,
     narrow,
     narrow_double,
     round_to_odd_sum,
-    two_sum,
     widen,
 )
 
@@ -45,12 +46,14 @@ class DeltaStatistics:
         changed: Elements whose bits differ between source base and fine-tuned model.
         delta_square: Σ Δ².
         source_square: Σ m_s².
+        error_square: Σ (Δ̂ − Δ)², what a lossy codec did.
     """
 
     count: int = 0
     changed: int = 0
     delta_square: float = 0.0
     source_square: float = 0.0
+    error_square: float = 0.0
 
     def add(self, other: DeltaStatistics) -> None:
         """Merge the sums of another part into these."""
@@ -58,6 +61,7 @@ class DeltaStatistics:
         self.changed += other.changed
         self.delta_square += other.delta_square
         self.source_square += other.source_square
+        self.error_square += other.error_square
 
 
 def _square_sum(values: np.ndarray) -> float:
@@ -72,21 +76,8 @@ def _require_finite(bits: Bits, dtype: DType, what: str) -> None:
 
 def _chunk_delta(source: Bits, tuned: Bits, dtype: DType) -> tuple[Bits, Bits | None, float, float]:
     """hi, lo (or None when it is zero everywhere), ΣΔ² and Σm_s² of one chunk."""
-    base, fine = widen(source, dtype), widen(tuned, dtype)
-    minus_delta, error = two_sum(base, -fine)
-    minus_hi = narrow(np.asarray(minus_delta, np.float32), dtype)
-    hi = np.bitwise_xor(minus_hi, minus_hi.dtype.type(dtype.sign_bit))
-    residue = (minus_delta - widen(minus_hi, dtype)) + error
-    lo: Bits | None = None
-    if residue.any():
-        values = np.asarray(-residue, np.float32)
-        lo = narrow(values, dtype)
-        lo[values == 0] = 0
-    negative_zero = (tuned == dtype.sign_bit) & (source != dtype.sign_bit)
-    if negative_zero.any():
-        lo = np.zeros_like(hi) if lo is None else lo
-        lo[negative_zero] = dtype.sign_bit
-    return hi, lo, _square_sum(minus_delta), _square_sum(base)
+    hi, lo, minus_delta = exact_difference(source, tuned, dtype)
+    return hi, lo, _square_sum(minus_delta), _square_sum(widen(source, dtype))
 
 
 def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaStatistics]:
@@ -119,6 +110,21 @@ def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaS
     statistics.changed = int(np.count_nonzero(source != tuned))
     _require_finite(hi, dtype, "the difference overflows its dtype: it")
     return DeltaBlock(hi, lo, dtype), statistics
+
+
+def error_square(stored: DeltaBlock, delta: DeltaBlock) -> float:
+    """Σ (Δ̂ − Δ)² in float64."""
+    total = 0.0
+    for start in range(0, delta.hi.size, CHUNK):
+        parts = [block.part(np.s_[start : start + CHUNK]) for block in (stored, delta)]
+        ours, theirs = (_values(part) for part in parts)
+        total += _square_sum(ours - theirs)
+    return total
+
+
+def _values(block: DeltaBlock) -> Floats:
+    values = widen(block.hi, block.dtype).astype(np.float64)
+    return values if block.lo is None else values + widen(block.lo, block.dtype)
 
 
 def _add_wide(

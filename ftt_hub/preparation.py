@@ -15,6 +15,7 @@ from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.remote import tokenizer_identity
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.config import AdapterConfig
+from ftt_hub.container.anchor import Anchor
 from ftt_hub.errors import FttError
 from ftt_hub.report import CompatibilityReport, Finding, Status
 from ftt_hub.transfer import (
@@ -103,13 +104,21 @@ def make_report(
 
 
 @contextmanager
-def prepared(adapter: Adapter, target: str | Path, *, force: bool = False) -> Iterator[Prepared]:
+def prepared(
+    adapter: Adapter,
+    target: str | Path,
+    *,
+    force: bool = False,
+    source_base: str | Path | None = None,
+) -> Iterator[Prepared]:
     """Open a target, plan the transfer and check headers and sketch.
 
     Args:
         adapter: The opened adapter.
         target: Folder or Hub reference of the target.
         force: Turn a rejection into a warning, as far as a plan exists at all.
+        source_base: What anchored frames decode against; default the target itself. It is
+            checked by hash before anything is decoded, and no other codec reads it.
 
     Raises:
         IncompatibleError: The adapter does not fit; the message says why.
@@ -126,7 +135,27 @@ def prepared(adapter: Adapter, target: str | Path, *, force: bool = False) -> It
             warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)
         else:
             report.raise_if_incompatible()
-        yield Prepared(checkpoint, headers, plan, report)
+        with _anchored(adapter, checkpoint, source_base):
+            yield Prepared(checkpoint, headers, plan, report)
+
+
+@contextmanager
+def _anchored(
+    adapter: Adapter, target: Checkpoint, source_base: str | Path | None
+) -> Iterator[None]:
+    """Give the container the source base while it is used, where its frames need one."""
+    container = adapter.container
+    if not container.needs_source:
+        yield
+        return
+    source = target if source_base is None else open_model(source_base)[0]
+    container.anchor = Anchor(source.label, source.tensors, source.read_bits)
+    try:
+        yield
+    finally:
+        container.anchor = None
+        if source is not target:
+            source.close()
 
 
 def refuse_impossible(report: CompatibilityReport, plan: TransferPlan) -> None:

@@ -32,7 +32,9 @@ def render() -> str:
 
 
 def _help(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=path, max_content_width=98, terminal_width=98)
+    context = click.Context(
+        command, info_name=path, terminal_width=98, help_option_names=["-h", "--help"]
+    )
     return f"```text\n{command.get_help(context).rstrip()}\n```\n"
 
 

@@ -44,20 +44,55 @@ class DeltaBlock:
         return self.dtype == other.dtype and same
 
 
+def identity(count: int, dtype: DType) -> DeltaBlock:
+    """A block that changes nothing: what an empty frame stands for in every codec."""
+    return DeltaBlock(np.full(count, dtype.sign_bit, dtype.numpy), None, dtype)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block lies, for the codecs whose frames depend on more than the block.
+
+    Attributes:
+        name: Checkpoint name of the tensor.
+        start: The block's first element within the tensor.
+        source: Bits of the source base there, in the delta's dtype.
+        tuned: Bits of the fine-tuned model there, likewise.
+    """
+
+    name: str = ""
+    start: int = 0
+    source: Bits | None = None
+    tuned: Bits | None = None
+
+
 class Codec(Protocol):
     """Encoder and decoder of blocks.
 
     Attributes:
         id: The name written into every container.
+        exact: Whether every block comes back bit for bit.
+        needs_source: Whether frames decode against the source base's bits only.
     """
 
     id: ClassVar[str]
+    exact: ClassVar[bool]
+    needs_source: ClassVar[bool]
 
-    def encode(self, block: DeltaBlock) -> bytes:
+    def encode(self, block: DeltaBlock, place: Place) -> bytes:
         """One frame; empty when the block changes nothing."""
 
-    def decode(self, frame: bytes, count: int, dtype: DType) -> DeltaBlock:
+    def decode(
+        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+    ) -> DeltaBlock:
         """`count` elements from a frame.
+
+        Args:
+            frame: Bytes made by `encode`.
+            count: Elements it was made of.
+            dtype: Their dtype.
+            source: Bits of the source base there, in that dtype; only read by codecs that need
+                the source base.
 
         Raises:
             CodecError: The frame is malformed or holds another number of elements.

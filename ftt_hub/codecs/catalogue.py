@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ftt_hub.codecs.abc import Codec
+from ftt_hub.codecs.anchored import AnchoredCodec
 from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.quantized import QuantizedCodec
 from ftt_hub.errors import UnsupportedError
 
-CODECS: Mapping[str, Callable[[], Codec]] = {ExactCodec.id: ExactCodec}
+CODECS: Mapping[str, Callable[[], Codec]] = {
+    kind.id: kind for kind in (ExactCodec, AnchoredCodec, QuantizedCodec)
+}
 
 
 def codec(codec_id: str) -> Codec:

@@ -2,11 +2,15 @@
 
 A frame is::
 
-    u32, u32 little-endian: bytes of the hi plane, bytes of the lo plane (0: lo is zero)
-    hi plane, lo plane      each a coder byte and its payload, see `planes`
+    u32 × 4 little-endian   elements whose lo is not +0.0; bytes of each of the three planes
+    hi plane                all of hi, as ordered integers
+    places plane            int32, the zeros of lo before each element that is not
+    lo plane                those elements of lo, relative to hi
 
-Bits are mapped to signed integers in the order of the values they stand for, with 0 for "no
-change" (−0.0), so that the entropy coder sees one peak. An empty frame changes nothing.
+A plane is a coder byte and its payload (`planes`); without lo the last two are absent. Hi is mapped
+to signed integers in the order of the values they stand for, with 0 for "no change" (−0.0), so that
+the entropy coder sees one peak. What rounding hi cut off is at most half a unit of its last place,
+so lo's exponent is stored as its distance below that of hi. An empty frame changes nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +21,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from ftt_hub.codecs.abc import DeltaBlock
-from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
+from ftt_hub.codecs.abc import DeltaBlock, Place, identity
+from ftt_hub.codecs.planes import (
+    Plane,
+    decode_places,
+    decode_plane,
+    encode_places,
+    encode_plane,
+)
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits, DType
 
-_LENGTHS = struct.Struct("<II")
+_HEAD = struct.Struct("<IIII")
 
 
 def to_ordered(bits: Bits, dtype: DType) -> Plane:
@@ -52,44 +62,71 @@ class ExactCodec:
     """Stores Δ = hi + lo without error, about 2 to 9 bits a weight for BF16."""
 
     id: ClassVar[str] = "exact"
+    exact: ClassVar[bool] = True
+    needs_source: ClassVar[bool] = False
 
-    def encode(self, block: DeltaBlock) -> bytes:
+    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+        del place
         if block.is_identity:
             return b""
         hi = encode_plane(to_ordered(block.hi, block.dtype))
-        lo = b"" if block.lo is None else encode_plane(_low_plane(block.lo, block.dtype))
-        return _LENGTHS.pack(len(hi), len(lo)) + hi + lo
+        places = np.zeros(0, np.intp) if block.lo is None else np.flatnonzero(block.lo)
+        where = lo = b""
+        if block.lo is not None and places.size:
+            where = encode_places(places)
+            lo = encode_plane(_relative(block.lo[places], block.hi[places], block.dtype))
+        return _HEAD.pack(places.size, len(hi), len(where), len(lo)) + hi + where + lo
 
-    def decode(self, frame: bytes, count: int, dtype: DType) -> DeltaBlock:
+    def decode(
+        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+    ) -> DeltaBlock:
+        del source
         if not frame:
-            return DeltaBlock(np.full(count, dtype.sign_bit, dtype.numpy), None, dtype)
-        if len(frame) < _LENGTHS.size:
-            raise CodecError("frame is cut short", expected="two lengths")
-        hi_length, lo_length = _LENGTHS.unpack_from(frame)
-        middle = _LENGTHS.size + hi_length
-        if middle + lo_length != len(frame):
+            return identity(count, dtype)
+        if len(frame) < _HEAD.size:
+            raise CodecError("frame is cut short", expected="a head")
+        number, *lengths = _HEAD.unpack_from(frame)
+        if _HEAD.size + sum(lengths) != len(frame) or number > count:
             raise CodecError(
-                "frame has another length",
-                expected=f"{middle + lo_length} bytes",
-                found=f"{len(frame)} bytes",
+                "the head does not match the frame",
+                expected=f"{_HEAD.size + sum(lengths)} bytes, at most {count} elements",
+                found=f"{len(frame)} bytes, {number} elements",
             )
-        hi = _decode(frame[_LENGTHS.size : middle], count, dtype)
-        lo = None
-        if lo_length:
-            lo = _decode(frame[middle:], count, dtype)
-            np.bitwise_xor(lo, dtype.numpy.type(dtype.sign_bit), out=lo)
+        second = _HEAD.size + lengths[0]
+        third = second + lengths[1]
+        hi = from_ordered(_plane(frame[_HEAD.size : second], count, dtype), dtype)
+        if not number:
+            return DeltaBlock(hi, None, dtype)
+        places = decode_places(frame[second:third], number, count)
+        lo = np.zeros_like(hi)
+        lo[places] = _absolute(_plane(frame[third:], number, dtype), hi[places], dtype)
         return DeltaBlock(hi, lo, dtype)
 
     def parameters(self) -> dict[str, object]:
         return {}
 
 
-def _low_plane(lo: Bits, dtype: DType) -> Plane:
-    """Lo with its sign flipped, so that its usual value +0.0 maps to the integer 0."""
-    return to_ordered(np.bitwise_xor(lo, lo.dtype.type(dtype.sign_bit)), dtype)
+def _relative(lo: Bits, hi: Bits, dtype: DType) -> Plane:
+    """Lo as (hi's exponent − lo's, lo's mantissa, lo's sign), the exponents modulo their range."""
+    kind = lo.dtype.type
+    exponents, sign = kind(dtype.infinity), dtype.bits - 1
+    distance = ((hi & exponents) - (lo & exponents)) & exponents
+    mantissa = lo & kind(dtype.sign_bit - 1 - dtype.infinity)
+    return (((distance | mantissa) << kind(1)) | (lo >> kind(sign))).view(f"<i{dtype.itemsize}")
 
 
-def _decode(data: bytes, count: int, dtype: DType) -> Bits:
+def _absolute(plane: Plane, hi: Bits, dtype: DType) -> Bits:
+    """Inverse of `_relative`."""
+    code = plane.view(dtype.numpy)
+    kind = code.dtype.type
+    exponents, sign = kind(dtype.infinity), dtype.bits - 1
+    exponent = ((hi & exponents) - ((code >> kind(1)) & exponents)) & exponents
+    mantissa = (code >> kind(1)) & kind(dtype.sign_bit - 1 - dtype.infinity)
+    bits: Bits = exponent | mantissa | (code << kind(sign))
+    return bits
+
+
+def _plane(data: bytes, count: int, dtype: DType) -> Plane:
     plane: Plane = np.empty(count, dtype=np.dtype(f"<i{dtype.itemsize}"))
     decode_plane(data, plane)
-    return from_ordered(plane, dtype)
+    return plane

@@ -19,18 +19,21 @@ PCODEC = 1
 ZSTD = 2
 PCODEC_LEVEL = 12
 ZSTD_LEVEL = 3
-SAMPLE = 1 << 16
+SAMPLE_LEVEL = 8
+"""Of pcodec on a sample, where the larger tables of its highest level would not pay."""
+SAMPLE = 1 << 14
 """Elements on which both coders are tried before one is chosen for the plane."""
 
 Plane = NDArray[np.signedinteger[Any]]
 
 
-def _pcodec(plane: Plane) -> bytes:
+def _pcodec(plane: Plane, level: int = PCODEC_LEVEL) -> bytes:
     config = ChunkConfig(
-        compression_level=PCODEC_LEVEL,
+        compression_level=level,
         delta_spec=DeltaSpec.no_op(),
         mode_spec=ModeSpec.classic(),
         paging_spec=PagingSpec.equal_pages_up_to(1 << 18),
+        enable_8_bit=plane.itemsize == 1,  # never sent to pcodec by mistake: symbols, not bytes
     )
     return bytes(standalone.simple_compress(plane, config))
 
@@ -56,9 +59,10 @@ def _sample(plane: Plane) -> Plane:
 
 
 def encode_plane(plane: Plane) -> bytes:
-    """Coder byte and payload of a 1-D int16 or int32 plane; the coder is chosen on a sample."""
+    """Coder byte and payload of a 1-D int8, int16 or int32 plane, the coder chosen on a sample."""
     sample = _sample(plane)
-    with_pcodec, with_zstd = _pcodec(sample), _zstd(sample)
+    level = PCODEC_LEVEL if sample is plane else SAMPLE_LEVEL
+    with_pcodec, with_zstd = _pcodec(sample, level), _zstd(sample)
     if len(with_pcodec) <= len(with_zstd):
         payload = with_pcodec if sample is plane else _pcodec(plane)
         return bytes([PCODEC]) + payload
@@ -110,6 +114,28 @@ def decode_plane(data: bytes, plane: Plane) -> None:
     if decoder is None:
         raise CodecError("unknown coder byte", expected="1 or 2", found=data[0])
     decoder(data[1:], plane)
+
+
+def encode_places(places: NDArray[np.intp]) -> bytes:
+    """A plane of the gaps before ascending places, int32."""
+    zeros = np.diff(places, prepend=-1)
+    zeros -= 1
+    return encode_plane(zeros.astype("<i4"))
+
+
+def decode_places(data: bytes, number: int, count: int) -> NDArray[np.int64]:
+    """Inverse of `encode_places`: `number` ascending places below `count`.
+
+    Raises:
+        CodecError: Damaged, or places outside the block.
+    """
+    gaps: NDArray[np.int32] = np.empty(number, "<i4")
+    decode_plane(data, gaps)
+    places = np.cumsum(gaps, dtype=np.int64)
+    places += np.arange(number)
+    if number and (int(gaps.min()) < 0 or int(places[-1]) >= count):
+        raise CodecError("places lie outside the block", expected=f"below {count}")
+    return places
 
 
 def encoder_versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ftt_hub.codecs.catalogue import codec
 from ftt_hub.config import CONFIG_NAME, AdapterConfig, Json, read_config
 from ftt_hub.container.index import TensorEntry, model_digest
 from ftt_hub.container.reader import Container
@@ -83,7 +84,10 @@ def _check_frames(container: Container, progress: Progress, workers: int | None)
 
     def check(job: tuple[TensorEntry, int]) -> int:
         entry, number = job
-        container.decode(entry, number)
+        if codec(entry.codec or "").needs_source:
+            container.frame(entry, number)  # its hash; it decodes against the source base only
+        else:
+            container.decode(entry, number)
         return entry.blocks[number].length
 
     for length in map_unordered(check, jobs, workers):

@@ -64,6 +64,7 @@ class TensorEntry:
         source_rows: For ``resized``: rows that the source base has.
         of: For ``alias``: the tensor it is tied to.
         norm: (‖Δ‖, ‖m_s‖) in float64, rounded to six digits.
+        error: ‖Δ̂ − Δ‖ likewise, of a lossy codec.
     """
 
     name: str
@@ -78,6 +79,7 @@ class TensorEntry:
     source_rows: int | None = None
     of: str | None = None
     norm: tuple[float, float] | None = None
+    error: float | None = None
 
     @property
     def count(self) -> int:
@@ -110,6 +112,7 @@ class TensorEntry:
             "source_rows": self.source_rows,
             "of": self.of,
             "norm": None if self.norm is None else list(self.norm),
+            "error": self.error,
         }
         value.update({key: item for key, item in optional.items() if item is not None})
         if self.slot is not None:
@@ -148,6 +151,7 @@ def entry_from_json(value: dict[str, Any]) -> TensorEntry:
         source_rows=value.get("source_rows"),
         of=value.get("of"),
         norm=None if norm is None else (norm[0], norm[1]),
+        error=value.get("error"),
     )
     _check(entry)
     return entry

@@ -14,6 +14,7 @@ import numpy as np
 
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.codecs.catalogue import codec
+from ftt_hub.container.anchor import Anchor
 from ftt_hub.container.index import TensorEntry, decode_index
 from ftt_hub.errors import CheckpointError, CodecError, IntegrityError
 from ftt_hub.tensors.file import SafetensorsFile
@@ -73,6 +74,7 @@ class Container:
 
     Attributes:
         entries: Checkpoint name → entry of the index.
+        anchor: The source base, which anchored frames are decoded against.
 
     Raises:
         IntegrityError: A file is missing, truncated or not a container.
@@ -80,6 +82,7 @@ class Container:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.anchor: Anchor | None = None
         self._files: list[SlotFile] = []
         self._slots: dict[int, tuple[SlotFile, TensorInfo]] = {}
         try:
@@ -140,6 +143,13 @@ class Container:
         return len(self._slots)
 
     @property
+    def needs_source(self) -> bool:
+        """Whether some frames decode against the source base only."""
+        return any(
+            e.codec is not None and codec(e.codec).needs_source for e in self.entries.values()
+        )
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all container files."""
         return sum(file.size for file in self._files)
@@ -174,12 +184,16 @@ class Container:
 
         Raises:
             IntegrityError: The frame does not match its hash or does not decode.
+            IncompatibleError: It decodes against the source base, and `anchor` is another model.
         """
-        frame = self.frame(entry, number)
+        frame, chosen = self.frame(entry, number), codec(entry.codec or "")
+        elements = entry.blocks[number].elements
+        source = None
+        if chosen.needs_source and self.anchor is not None and frame:
+            first = sum(block.elements for block in entry.blocks[:number])
+            source = self.anchor.bits(entry, first, elements)
         try:
-            return codec(entry.codec or "").decode(
-                frame, entry.blocks[number].elements, entry.dtype
-            )
+            return chosen.decode(frame, elements, entry.dtype, source)
         except CodecError as error:
             raise CodecError(
                 error.what,

@@ -15,7 +15,6 @@ from ftt_hub.assembly import BLOCK_ELEMENTS
 from ftt_hub.checkpoint.headers import ModelHeaders, refuse_quantized
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.abc import Codec
-from ftt_hub.codecs.catalogue import codec as codec_of
 from ftt_hub.codecs.planes import encoder_versions
 from ftt_hub.config import (
     CONFIG_NAME,
@@ -45,6 +44,7 @@ from ftt_hub.extraction.behaviour import (
     travelling_files,
     write_travelling,
 )
+from ftt_hub.extraction.choice import Coding, choose_codec
 from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from, rounded
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
 from ftt_hub.parallel import map_unordered
@@ -101,7 +101,7 @@ class AdapterBuilder:
         tuned: The fine-tuned model m'_s.
         out: The folder to make.
         provenance: Metadata.
-        codec_id: How Δ is stored.
+        coding: How Δ is stored.
         sketch: Whether to store a sample of the source base.
         workers: Threads; default the cores, at most 8.
         progress: Watches.
@@ -111,7 +111,7 @@ class AdapterBuilder:
     tuned: Model
     out: Path
     provenance: Provenance
-    codec_id: str = "exact"
+    coding: Coding = field(default_factory=Coding)
     sketch: bool = True
     workers: int | None = None
     progress: Progress = field(default_factory=Silent)
@@ -124,10 +124,13 @@ class AdapterBuilder:
             OutputError: The output is not empty, unfinished work is in the way, or the disk is
                 full.
         """
-        codec = codec_of(self.codec_id)
         pairs = self._pairs()
         tokens = self._tokens()
         self._check_partial(resume)
+        codec = choose_codec(
+            self.coding, pairs, self.source.checkpoint, self.tuned.checkpoint, self.workers,
+            self.progress,
+        )  # fmt: skip
         discard = True
         try:
             with staged_folder(self.out, keep=True) as folder:
@@ -327,19 +330,22 @@ def _summary(entries: Sequence[TensorEntry]) -> TensorSummary:
     )
 
 
+def _ratio(square: float, other: float) -> float:
+    return math.sqrt(square / other) if other else 0.0
+
+
 def _fidelity(folder: Path, results: Sequence[TensorResult], tuned: ModelHeaders) -> Fidelity:
     total = DeltaStatistics()
     for result in results:
         total.add(result.statistics)
     bits = 8 * sum(result.entry.nbytes for result in results)
     stored = sum(path.stat().st_size for path in container_files(folder))
-    norm = math.sqrt(total.delta_square / total.source_square) if total.source_square else 0.0
     parameters = sum(info.count for info in tuned.tensors.values())
     return Fidelity(
-        exact=True,
-        relative_error=0.0,
-        noise=0.0,
-        relative_norm=rounded(norm),
+        exact=all(result.entry.error is None for result in results),
+        relative_error=rounded(_ratio(total.error_square, total.delta_square)),
+        noise=rounded(_ratio(total.error_square, total.source_square)),
+        relative_norm=rounded(_ratio(total.delta_square, total.source_square)),
         parameters=parameters,
         changed_parameters=total.changed,
         bits_per_weight=rounded(bits / max(1, parameters)),

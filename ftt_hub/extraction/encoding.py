@@ -12,11 +12,17 @@ import numpy as np
 
 from ftt_hub import delta
 from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
-from ftt_hub.codecs.abc import Codec, DeltaBlock
-from ftt_hub.container.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
+from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
+from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.container.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.container.writer import SlotStore
 from ftt_hub.delta import DeltaStatistics
-from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError
+from ftt_hub.errors import (
+    ExtractionError,
+    IntegrityError,
+    NonFiniteError,
+    UnsupportedError,
+)
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.staging import writing
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -48,6 +54,36 @@ def result_from(entry: TensorEntry, facts: dict[str, Any]) -> TensorResult:
     return TensorResult(entry, DeltaStatistics(**facts))
 
 
+def read_block(
+    weights: Weights,
+    info: TensorInfo | None,
+    dtype: DType,
+    part: tuple[int, int],
+    watch: Callable[[memoryview], object] | None = None,
+) -> Bits:
+    """A run of a tensor's elements in `dtype`; zeros where the model has no such elements.
+
+    Args:
+        weights: The model.
+        info: Its tensor, ``None`` when it has none.
+        dtype: What to convert to, if a float.
+        part: First element and count.
+        watch: Shown the raw bytes.
+    """
+    start, count = part
+    held = 0 if info is None else max(0, min(count, info.count - start))
+    if info is None or held == 0:
+        return np.zeros(count, dtype.numpy)
+    bits = weights.read_bits(info.name, start, held)
+    if watch is not None:
+        watch(bits.view(np.uint8).data)
+    if dtype.is_float:
+        bits = convert(bits, info.dtype, dtype)
+    if held == count:
+        return bits
+    return np.concatenate([bits, np.zeros_like(bits, shape=count - held)])
+
+
 class _Reader:
     """Blocks of one model's tensor in order, hashed as they pass."""
 
@@ -57,18 +93,7 @@ class _Reader:
 
     def read(self, start: int, count: int) -> Bits:
         """The next block, in the delta's dtype; zeros where the model has no such elements."""
-        held = 0 if self._info is None else max(0, min(count, self._info.count - start))
-        if self._info is None or held == 0:
-            return np.zeros(count, self._dtype.numpy)
-        bits = self._weights.read_bits(self._info.name, start, held)
-        self._hash.update(bits.view(np.uint8).data)
-        if self._dtype.is_float:
-            bits = convert(bits, self._info.dtype, self._dtype)
-        return (
-            bits
-            if held == count
-            else np.concatenate([bits, np.zeros_like(bits, shape=count - held)])
-        )
+        return read_block(self._weights, self._info, self._dtype, (start, count), self._hash.update)
 
     def finish(self, start: int) -> None:
         """Hash what lies beyond the shared rows (padding that fine-tuning cut off)."""
@@ -107,6 +132,7 @@ class Encoder:
         Raises:
             NonFiniteError: NaN or infinity on either side.
             ExtractionError: An integer tensor changed.
+            UnsupportedError: An FP8 or narrower tensor changed.
             IntegrityError: A frame does not give the delta back (a defect of the codec).
         """
         try:
@@ -145,6 +171,14 @@ class Encoder:
         role, ours, theirs = pair.role, source.raw(), tuned.raw()
         if role == DELTA:
             if ours != theirs:
+                if pair.either.dtype.name.startswith("F"):
+                    raise UnsupportedError(
+                        f"the weights are stored as {pair.either.dtype.name}",
+                        where=pair.name,
+                        expected="BF16, F16 or F32",
+                        hint="Such values mean nothing without their block scales: dequantise both "
+                        "models first.",
+                    )
                 raise ExtractionError(
                     f"an integer tensor ({pair.either.dtype.name}) changed",
                     where=pair.name,
@@ -161,33 +195,49 @@ class Encoder:
         dtype = pair.dtype
         source = _Reader(self.source, pair.source, dtype)
         tuned = _Reader(self.tuned, pair.tuned, dtype)
+        codec = codec_for(self.codec, pair)
         statistics, blocks, end = DeltaStatistics(), [], 0
         for start, count in self._blocks(pair):
             base, fine = source.read(start, count), tuned.read(start, count)
             block, sums = delta.compute(base, fine, dtype)
-            frame = self.codec.encode(block)
-            _check(self.codec, frame, block, base, fine, pair.name)
+            frame = codec.encode(block, Place(pair.name, start, base, fine))
+            sums.error_square = _check(codec, frame, block, Place(pair.name, start, base, fine))
             file.write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
             end += len(frame)
             statistics.add(sums)
         source.finish(pair.either.count)
-        return TensorResult(_entry(pair, source, tuned, blocks, statistics, self.codec), statistics)
+        return TensorResult(_entry(pair, source, tuned, blocks, statistics, codec), statistics)
 
 
-def _check(
-    codec: Codec, frame: bytes, block: DeltaBlock, base: Bits, fine: Bits, name: str
-) -> None:
-    """Decode what was just encoded: Δ must come back, and rebuild the fine-tuned model."""
-    decoded = codec.decode(frame, block.hi.size, block.dtype)
-    rebuilt = base.copy()
-    delta.add(rebuilt, decoded, block.dtype)
-    if not decoded.equals(block) or not np.array_equal(rebuilt, fine):
-        raise IntegrityError(
-            "the encoded delta does not give the fine-tuned tensor back",
-            where=name,
-            hint="Please report this as a defect.",
-        )
+def codec_for(codec: Codec, pair: Pair) -> Codec:
+    """The codec of one tensor: where a lossy one was chosen, small and new tensors stay exact.
+
+    Norms and biases (1-D) are tiny and sensitive; an added tensor is values, not changes.
+    """
+    small = len(pair.either.shape) < 2 or pair.role == ADDED
+    return ExactCodec() if small and (not codec.exact or codec.needs_source) else codec
+
+
+def _check(codec: Codec, frame: bytes, block: DeltaBlock, place: Place) -> float:
+    """Decode what was just encoded: an exact Δ must come back and rebuild the fine-tuned model.
+
+    Returns:
+        Σ (Δ̂ − Δ)².
+    """
+    decoded = codec.decode(frame, block.hi.size, block.dtype, place.source)
+    if not codec.exact:
+        return delta.error_square(decoded, block)
+    if decoded.equals(block) and place.source is not None and place.tuned is not None:
+        rebuilt = place.source.copy()
+        delta.add(rebuilt, decoded, block.dtype)
+        if np.array_equal(rebuilt, place.tuned):
+            return 0.0
+    raise IntegrityError(
+        "the encoded delta does not give the fine-tuned tensor back",
+        where=place.name,
+        hint="Please report this as a defect.",
+    )
 
 
 def _entry(
@@ -206,10 +256,11 @@ def _entry(
     shape = pair.either.shape
     if role == DELTA and ours == theirs:
         return TensorEntry(pair.name, UNCHANGED, pair.dtype, shape, ours, theirs)
+    error = None if codec.exact else rounded(math.sqrt(statistics.error_square))
     rows = min(pair.source.shape[0], shape[0]) if role == RESIZED and pair.source else None
     return TensorEntry(
         pair.name, role, pair.dtype, shape, ours, theirs, slot=1, codec=codec.id,
-        blocks=tuple(blocks), source_rows=rows, norm=norm,
+        blocks=tuple(blocks), source_rows=rows, norm=norm, error=error,
     )  # fmt: skip
 
 

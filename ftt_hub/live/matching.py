@@ -102,7 +102,7 @@ class Matcher:
             for name in made[group.key]:
                 self._places[name] = place_of(name, self._tensors[name])
         headers = self._headers(groups, made)
-        plan = plan_for(self._adapter, headers)
+        plan = plan_for(self._adapter.headers, headers)
         report = self._report(plan, headers)
         if report.status is Status.REJECTED and force:
             refuse_impossible(report, plan)

@@ -59,6 +59,50 @@ def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return s, e
 
 
+_GAP = 15 << 7
+"""Eight-bit numbers whose exponents lie this far apart at most differ by one of 24 bits."""
+
+
+def _far_apart(first: Bits, second: Bits) -> NDArray[np.intp]:
+    """Places where the difference of two BF16 numbers may not be exact in float32."""
+    exponents = np.uint16(BF16.infinity)
+    gaps = np.subtract(first & exponents, second & exponents).view(np.int16)
+    if int(gaps.min(initial=0)) >= -_GAP and int(gaps.max(initial=0)) <= _GAP:
+        return np.zeros(0, np.intp)
+    return np.flatnonzero((gaps < -_GAP) | (gaps > _GAP))
+
+
+def exact_difference(
+    source: Bits, tuned: Bits, dtype: DType
+) -> tuple[Bits, Bits | None, NDArray[np.float32]]:
+    """Tuned − source as hi + lo in their own dtype, and the negated difference as float32.
+
+    lo is ``None`` when it is zero everywhere; `ftt_hub.delta` explains the signs of zero.
+    Meant for chunks that fit the processor's cache.
+    """
+    base, fine = widen(source, dtype), widen(tuned, dtype)
+    places: NDArray[np.intp] | slice = np.s_[:]
+    if dtype is BF16:
+        minus_delta, places = base - fine, _far_apart(source, tuned)
+        error = two_sum(base[places], -fine[places])[1]
+    else:
+        minus_delta, error = two_sum(base, -fine)
+    minus_hi = narrow(np.asarray(minus_delta, np.float32), dtype)
+    hi = np.bitwise_xor(minus_hi, minus_hi.dtype.type(dtype.sign_bit))
+    residue = minus_delta - widen(minus_hi, dtype)
+    residue[places] += error
+    lo: Bits | None = None
+    if residue.any():
+        values = np.asarray(-residue, np.float32)
+        lo = narrow(values, dtype)
+        lo[values == 0] = 0
+    negative_zero = (tuned == dtype.sign_bit) & (source != dtype.sign_bit)
+    if negative_zero.any():
+        lo = np.zeros_like(hi) if lo is None else lo
+        lo[negative_zero] = dtype.sign_bit
+    return hi, lo, np.asarray(minus_delta, np.float32)
+
+
 def _add_to_odd(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """A + b rounded to odd: when inexact, the neighbour whose last bit is one."""
     s, e = two_sum(a, b)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from test_codecs import FLOATS, block
+from test_codecs import FLOATS, case
 
 from ftt_hub.codecs.catalogue import codec
 
@@ -20,9 +20,10 @@ def main(codec_id: str) -> None:
         path = Path(__file__).parent / f"{codec_id}-{dtype.name}-small.frame"
         if path.exists():
             continue
-        given = block(dtype, 600, lo=True, seed=7)
-        frame = codec(codec_id).encode(given)
-        decoded = codec(codec_id).decode(frame, 600, dtype)
+        chosen = codec(codec_id)
+        given, place = case(chosen, dtype, 600, lo=True, seed=7)
+        frame = chosen.encode(given, place)
+        decoded = chosen.decode(frame, 600, dtype, place.source)
         lo = b"" if decoded.lo is None else decoded.lo.tobytes()
         facts = {
             "codec": codec_id,
@@ -32,6 +33,8 @@ def main(codec_id: str) -> None:
             "lo": hashlib.sha256(lo).hexdigest(),
         }
         path.write_bytes(frame)
+        if place.source is not None:
+            path.with_suffix(".source").write_bytes(place.source.tobytes())
         path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -1,0 +1,265 @@
+"""Our codecs beside every peer's on the same tensors, in one run: bits, error, loss, speed.
+
+    python benchmarks/codecs.py SOURCE TUNED TARGET --text HELD_OUT.txt --out results.json
+
+SOURCE, TUNED and TARGET are checkpoint folders m_s, m'_s and m_t; the loss is that of
+m_t + Δ̂ on the text. Without TARGET and --text only sizes, errors and speeds are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+import torch
+
+from ftt_hub import delta
+from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
+from ftt_hub.codecs.anchored import AnchoredCodec
+from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, QuantizedCodec, delta_values, round_step
+from ftt_hub.codecs.rate import Survey, Tally, step_for_error
+from ftt_hub.tensors.dtypes import BF16
+
+STOCHASTIC_STEPS = (1.5, 3, 6, 12, 24, 48, 96)
+NEAREST_STEPS = (0.25, 0.7, 1.5)
+Block = tuple[str, tuple[int, ...], DeltaBlock, Place]
+
+
+class Pair:
+    """The matrices of two checkpoints, in bf16."""
+
+    def __init__(self, source: Path, tuned: Path, every: int) -> None:
+        self.source, self.tuned = Checkpoint(source), Checkpoint(tuned)
+        matrices = [t for t in self.tuned.tensors.values() if len(t.shape) == 2]
+        self.tensors = matrices[::every]
+        self.count = sum(t.count for t in self.tensors)
+
+    def blocks(self) -> Iterator[Block]:
+        """Each matrix as one block of Δ."""
+        for info in self.tensors:
+            before = self.source.read_bits(info.name, 0, info.count)
+            after = self.tuned.read_bits(info.name, 0, info.count)
+            block, _ = delta.compute(before, after, info.dtype)
+            yield info.name, info.shape, block, Place(info.name, 0, before, after)
+
+
+def entropy(values: np.ndarray) -> float:
+    """Order-0 entropy in bits, all elements together."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float(-(counts * np.log2(counts / values.size)).sum())
+
+
+def lossless(pair: Pair) -> list[dict[str, Any]]:
+    """Bits a weight and speed of every lossless form."""
+    bits: dict[str, float] = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, make: Callable[..., Any], *given: Any) -> Any:
+        started = time.process_time()
+        made = make(*given)
+        seconds[name] += time.process_time() - started
+        return made
+
+    for _, _, block, place in pair.blocks():
+        source, tuned = place.source, place.tuned
+        for name, size in peers.LOSSLESS.items():
+            try:
+                bits[name] += 8 * timed(name, size, source, tuned, block.hi)
+            except ImportError:
+                continue
+        codecs: tuple[Codec, ...] = (ExactCodec(), AnchoredCodec())
+        for codec in codecs:
+            name = f"ours: {codec.id}"
+            frame = timed(name, codec.encode, block, place)
+            bits[name] += 8 * len(frame)
+            timed(f"decode {name}", codec.decode, frame, block.hi.size, block.dtype, source)
+        bits["order-0 entropy of hi and lo"] += entropy(block.hi)
+        bits["order-0 entropy of hi and lo"] += 0 if block.lo is None else entropy(block.lo)
+    megabytes = pair.count * 2 / 1e6
+    return [
+        {
+            "what": name,
+            "bits": total / pair.count,
+            "encode_MB_s": megabytes / seconds[name] if seconds.get(name) else None,
+            "decode_MB_s": megabytes / s if (s := seconds.get(f"decode {name}")) else None,
+        }
+        for name, total in bits.items()
+    ]
+
+
+class Loss:
+    """Held-out loss of m_t + Δ̂, a window at a time, so that two of them can be paired."""
+
+    def __init__(self, target: Path, text: Path, tokens: int) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.model = AutoModelForCausalLM.from_pretrained(target, dtype=torch.bfloat16).eval()
+        ids = AutoTokenizer.from_pretrained(target)(text.read_text(encoding="utf-8"))["input_ids"]
+        count = min(tokens, len(ids)) // 256
+        self.windows = torch.tensor(ids[: count * 256]).view(count, 256)
+        self.parameters = dict(self.model.named_parameters())
+        self.base = {n: p.detach().clone() for n, p in self.parameters.items()}
+
+    def with_delta(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        """Mean loss of each window, nats a token."""
+        with torch.inference_mode():
+            for name, parameter in self.parameters.items():
+                base = self.base[name]
+                if name in values:
+                    shape = base.shape
+                    base = (base.float() + torch.from_numpy(values[name]).view(shape)).bfloat16()
+                parameter.copy_(base)
+            losses = []
+            for batch in torch.split(self.windows, 4):
+                logits = self.model(input_ids=batch, use_cache=False).logits[:, :-1].float()
+                each = torch.nn.functional.cross_entropy(
+                    logits.transpose(1, 2), batch[:, 1:], reduction="none"
+                )
+                losses.append(each.mean(1))
+        return torch.cat(losses).numpy()
+
+
+def ours(
+    pair: Pair, nearest: Sequence[float], stochastic: Sequence[float]
+) -> dict[str, QuantizedCodec]:
+    """The quantised codecs to measure, steps in units of rms(Δ)."""
+    survey = Survey()
+    for _, _, block, place in pair.blocks():
+        tally = Tally()
+        tally.add(block)
+        sums = delta.compute(place.source, place.tuned, block.dtype)[1]
+        survey.histograms.append(tally.histogram())
+        survey.delta_square += sums.delta_square
+        survey.source_square += sums.source_square
+    found = {}
+    for rounding, steps in ((NEAREST, nearest), (STOCHASTIC, stochastic)):
+        for step in steps:
+            codec = QuantizedCodec(round_step(step * survey.rms, rounding), rounding)
+            found[f"ours: {rounding}, step {step:g} rms"] = codec
+    wanted = int4_error(pair) ** 2 * survey.delta_square
+    found["ours: nearest at int4's error"] = QuantizedCodec(
+        round_step(step_for_error(survey, wanted, NEAREST), NEAREST), NEAREST
+    )
+    return found
+
+
+def int4_error(pair: Pair) -> float:
+    """Relative error of int4."""
+    error = total = 0.0
+    for _, shape, block, _ in pair.blocks():
+        values = delta_values(block).reshape(shape)
+        error += float(np.square(peers.int4(values, 0).values - values, dtype=np.float64).sum())
+        total += float(np.square(values, dtype=np.float64).sum())
+    return math.sqrt(error / total)
+
+
+Store = Callable[[DeltaBlock, Place, tuple[int, ...]], peers.Stored]
+
+
+def measure(pair: Pair, store: Store, loss: Loss | None) -> dict[str, Any]:
+    """Bits, errors and loss of one way to store Δ."""
+    values: dict[str, np.ndarray] = {}
+    bits = error = total = weights = 0.0
+    for name, shape, block, place in pair.blocks():
+        stored, exact = store(block, place, shape), delta_values(block).reshape(shape)
+        bits += stored.bits
+        error += float(np.square(stored.values - exact, dtype=np.float64).sum())
+        total += float(np.square(exact, dtype=np.float64).sum())
+        source = delta_values(DeltaBlock(place.source, None, BF16))
+        weights += float(np.square(source, dtype=np.float64).sum())
+        values[name] = stored.values
+    result: dict[str, Any] = {
+        "bits": bits / pair.count,
+        "relative_error": math.sqrt(error / total),
+        "noise": math.sqrt(error / weights),
+    }
+    if loss is not None:
+        result["windows"] = loss.with_delta({**values, **small(pair)}).tolist()
+    return result
+
+
+def small(pair: Pair) -> dict[str, np.ndarray]:
+    """Exact deltas of the 1-D tensors."""
+    found = {}
+    for info in pair.tuned.tensors.values():
+        if len(info.shape) != 2:
+            before = pair.source.read_bits(info.name, 0, info.count)
+            after = pair.tuned.read_bits(info.name, 0, info.count)
+            found[info.name] = delta_values(delta.compute(before, after, info.dtype)[0])
+    return found
+
+
+def lossy(pair: Pair, loss: Loss | None, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every lossy method, those that draw lots with several seeds."""
+    rows: list[dict[str, Any]] = []
+    seeds = given.seeds
+
+    def add(name: str, seed: int, store: Any) -> None:
+        row = {"what": name, "seed": seed, **measure(pair, store, loss)}
+        rows.append(row)
+        shown = {k: v for k, v in row.items() if k != "windows"}
+        mean = f" loss {np.mean(row['windows']):.4f}" if "windows" in row else ""
+        print(json.dumps(shown, ensure_ascii=False) + mean, flush=True)
+
+    add("Δ itself", 0, lambda b, p, s: peers.Stored(delta_values(b).reshape(s), 16 * b.hi.size))
+    for name in given.peers or peers.LOSSY:
+        method = peers.LOSSY[name]
+        for seed in range(seeds if name in peers.RANDOM else 1):
+            add(name, seed, lambda b, p, s, m=method, k=seed: m(delta_values(b).reshape(s), k))
+    for name, codec in ours(pair, given.nearest, given.steps).items():
+        for seed in range(seeds if codec.rounding == STOCHASTIC else 1):
+            chosen = QuantizedCodec(codec.step, codec.rounding, seed)
+
+            def store(b: DeltaBlock, p: Place, s: tuple[int, ...], c: Codec = chosen) -> Any:
+                frame = c.encode(b, p)
+                values = delta_values(c.decode(frame, b.hi.size, b.dtype)).reshape(s)
+                return peers.Stored(values, 8 * len(frame))
+
+            add(name, seed, store)
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("tuned", type=Path)
+    parser.add_argument("target", type=Path, nargs="?")
+    parser.add_argument("--text", type=Path, help="held-out text")
+    parser.add_argument("--tokens", type=int, default=51_200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--nearest", type=float, nargs="*", default=NEAREST_STEPS)
+    parser.add_argument("--steps", type=float, nargs="*", default=STOCHASTIC_STEPS)
+    parser.add_argument("--peers", nargs="*", choices=peers.LOSSY)
+    parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
+    parser.add_argument("--skip-lossless", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    pair = Pair(given.source, given.tuned, given.every)
+    results: dict[str, Any] = {"matrices": len(pair.tensors), "weights": pair.count}
+    if not given.skip_lossless:
+        results["lossless"] = lossless(pair)
+        for row in results["lossless"]:
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+    loss = None
+    if given.target is not None and given.text is not None:
+        loss = Loss(given.target, given.text, given.tokens)
+        results["tokens"] = int(loss.windows.numel())
+        results["target"] = loss.with_delta({}).tolist()
+        print(f"m_t alone: loss {np.mean(results['target']):.4f}", flush=True)
+    results["lossy"] = lossy(pair, loss, given)
+    given.out.write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""From what the user asks for (bits, a size, an error) to a codec with its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftt_hub.codecs import rate
+from ftt_hub.codecs.abc import Codec
+from ftt_hub.codecs.catalogue import codec as codec_of
+from ftt_hub.codecs.quantized import NEAREST, QuantizedCodec, round_step
+from ftt_hub.errors import ExtractionError
+from ftt_hub.extraction.encoding import Weights
+from ftt_hub.extraction.pairs import Pair
+from ftt_hub.extraction.survey import SurveyResult, coded_share, survey
+from ftt_hub.progress import Progress
+
+AUTO = "auto"
+CODECS = ("exact", "anchored", "quantized", AUTO)
+
+_ERROR_MARGIN = 0.99
+"""The part of an error limit that is aimed at, since the error of a step is predicted."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How Δ is to be stored; at most one of the limits.
+
+    Attributes:
+        codec: ``exact``, ``anchored``, ``quantized`` or ``auto``.
+        bits: Bits a weight, over all weights of the fine-tuned model.
+        target_size: Bytes of the container, hit within 3%.
+        max_error: Largest ‖Δ̂ − Δ‖ / ‖Δ‖, with rounding to nearest.
+        noise: ‖Δ̂ − Δ‖ / ‖m_s‖; the default limit is `rate.NOISE`.
+        step: The step itself.
+        rounding: ``nearest`` or ``stochastic``; default by rule (`rate.choose`).
+        seed: Of the stochastic rounding.
+
+    Raises:
+        ExtractionError: Limits that contradict each other or the codec.
+    """
+
+    codec: str = "exact"
+    bits: float | None = None
+    target_size: int | None = None
+    max_error: float | None = None
+    noise: float | None = None
+    step: float | None = None
+    rounding: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "bits": self.bits,
+            "target size": self.target_size,
+            "largest error": self.max_error,
+            "noise": self.noise,
+            "step": self.step,
+        }
+        given = {name: value for name, value in limits.items() if value is not None}
+        if len(given) > 1:
+            raise ExtractionError("more than one limit", found=" and ".join(given))
+        for name, value in given.items():
+            if not (math.isfinite(value) and value > 0):
+                raise ExtractionError(f"the {name} must be a positive number", found=value)
+        if (given or self.rounding) and self.codec not in ("quantized", AUTO):
+            raise ExtractionError(
+                f"codec {self.codec} is lossless and takes no limit",
+                found=", ".join(given) or self.rounding,
+                hint="Add --codec quantized.",
+            )
+
+
+def choose_codec(
+    coding: Coding,
+    pairs: Sequence[Pair],
+    source: Weights,
+    tuned: Weights,
+    workers: int | None,
+    progress: Progress,
+) -> Codec:
+    """The codec with its parameters; surveys both models once where a limit asks for it.
+
+    Raises:
+        ExtractionError: The limit cannot be met.
+        UnsupportedError: Unknown codec.
+    """
+    if coding.codec not in ("quantized", AUTO):
+        return codec_of(coding.codec)
+    if coding.step is not None:
+        return _quantized(coding, coding.step, coding.rounding or "stochastic")
+    seen = survey(pairs, source, tuned, workers, progress)
+    if not seen.total.delta_square:
+        return codec_of("exact")
+    if coding.bits is not None or coding.target_size is not None:
+        return _for_bits(coding, seen, pairs, source, tuned)
+    if coding.max_error is not None:
+        wanted = (_ERROR_MARGIN * coding.max_error) ** 2 * seen.total.delta_square
+        rounding = coding.rounding or NEAREST
+        return _quantized(coding, rate.step_for_error(seen.total, wanted, rounding), rounding)
+    noise = rate.NOISE if coding.noise is None else coding.noise
+    step, rounding = rate.choose(seen.total, noise, coding.rounding)
+    return _quantized(coding, step, rounding)
+
+
+def _quantized(coding: Coding, step: float, rounding: str) -> QuantizedCodec:
+    return QuantizedCodec(round_step(step, rounding), rounding, coding.seed)
+
+
+def _budget(coding: Coding, seen: SurveyResult) -> float:
+    """Bits left for the quantised tensors."""
+    if coding.bits is not None:
+        left = coding.bits * seen.parameters - 8 * seen.exact_bytes
+    else:
+        left = 8.0 * ((coding.target_size or 0) - seen.exact_bytes - seen.index_bytes)
+    if left <= 0:
+        fixed = seen.exact_bytes + seen.index_bytes
+        raise ExtractionError(
+            "the limit leaves nothing for Δ",
+            expected=f"more than {fixed} bytes ({8 * fixed / seen.parameters:.3g} bits a weight)",
+            hint="1-D tensors stay exact, and the index takes its place.",
+        )
+    return left
+
+
+def _for_bits(
+    coding: Coding, seen: SurveyResult, pairs: Sequence[Pair], source: Weights, tuned: Weights
+) -> Codec:
+    """Solve for a budget, measure the coder on a sample of blocks, and solve again."""
+    budget = _budget(coding, seen)
+    share = 1.0
+    for _ in range(2):
+        step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
+        share = coded_share(_quantized(coding, step, rounding), pairs, source, tuned)
+    step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
+    return _quantized(coding, step, rounding)

@@ -1,0 +1,152 @@
+"""One streaming pass over both models for the statistics that a step is chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ftt_hub import delta
+from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
+from ftt_hub.codecs.abc import DeltaBlock, Place
+from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.quantized import QuantizedCodec
+from ftt_hub.codecs.rate import Survey, Tally
+from ftt_hub.config import digest_of
+from ftt_hub.container.index import Block, RawTensor, TensorEntry, encode_index
+from ftt_hub.container.reader import slot_key
+from ftt_hub.delta import DeltaStatistics
+from ftt_hub.errors import NonFiniteError
+from ftt_hub.extraction.encoding import Weights, codec_for, read_block
+from ftt_hub.extraction.pairs import Pair
+from ftt_hub.parallel import map_unordered
+from ftt_hub.progress import Progress
+from ftt_hub.tensors.header import build_header
+
+_SAMPLED_BLOCKS, _SAMPLED_ELEMENTS = 12, 1 << 20
+
+
+@dataclass
+class SurveyResult:
+    """What a pass over both models showed.
+
+    Attributes:
+        total: Statistics of the tensors that will be quantised.
+        parameters: Elements of the fine-tuned model.
+        exact_bytes: Frames of the tensors that stay exact.
+        index_bytes: Estimate of the container's index and header.
+    """
+
+    total: Survey = field(default_factory=Survey)
+    parameters: int = 0
+    exact_bytes: int = 0
+    index_bytes: int = 0
+
+
+def _is_quantised(pair: Pair) -> bool:
+    return _has_frames(pair) and not codec_for(QuantizedCodec(), pair).exact
+
+
+def _has_frames(pair: Pair) -> bool:
+    return pair.tuned is not None and pair.of is None and pair.dtype.is_float
+
+
+def _blocks(
+    pair: Pair, source: Weights, tuned: Weights, limit: int | None = None
+) -> Iterator[tuple[Place, DeltaBlock, DeltaStatistics]]:
+    for start, whole in whole_rows(pair.either.shape, BLOCK_ELEMENTS):
+        part = (start, whole if limit is None else min(whole, limit))
+        try:
+            base = read_block(source, pair.source, pair.dtype, part)
+            fine = read_block(tuned, pair.tuned, pair.dtype, part)
+            block, sums = delta.compute(base, fine, pair.dtype)
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                error.what,
+                where=pair.name,
+                hint="Repair the model: no delta can be made from such values.",
+            ) from error
+        yield Place(pair.name, start, base, fine), block, sums
+
+
+def _index_bytes(pairs: Sequence[Pair]) -> int:
+    """Size of the container's header and index, from an index with invented hashes."""
+    entries: list[TensorEntry] = []
+    header = {slot_key(0): ("U8", (10**6,), 10**6)}
+    for pair in pairs:
+        name, shape = pair.name, pair.either.shape
+        raw = RawTensor(pair.dtype.name, digest_of([name, "source"])[7:])
+        other = replace(raw, sha256=digest_of([name, "tuned"])[7:])
+        entry = TensorEntry(name, pair.role, pair.dtype, shape, raw, other)
+        if _has_frames(pair):
+            length, elements = 123_456, [n for _, n in whole_rows(shape, BLOCK_ELEMENTS)]
+            entry = replace(
+                entry,
+                slot=len(header),
+                codec=codec_for(QuantizedCodec(), pair).id,
+                norm=(1.23456, 12.3456),
+                error=0.123456,
+                blocks=tuple(
+                    Block(i * length, length, n, digest_of([name, i])[7:])
+                    for i, n in enumerate(elements)
+                ),
+            )
+            header[slot_key(len(header))] = ("U8", (length,), length)
+        entries.append(entry)
+    return len(encode_index(entries)) + len(build_header(header, {"format": "pt"}))
+
+
+def survey(
+    pairs: Sequence[Pair], source: Weights, tuned: Weights, workers: int | None, progress: Progress
+) -> SurveyResult:
+    """Read both models once; memory is one small histogram a tensor.
+
+    Raises:
+        NonFiniteError: NaN or infinity on either side.
+    """
+    held = [pair for pair in pairs if _has_frames(pair)]
+    progress.start("surveying", sum(pair.nbytes for pair in held))
+
+    def look(item: tuple[int, Pair]) -> tuple[int, SurveyResult]:
+        number, pair = item
+        result = SurveyResult(parameters=pair.either.count)
+        quantised = _is_quantised(pair)
+        tally = Tally()
+        for place, block, sums in _blocks(pair, source, tuned):
+            result.total.source_square += sums.source_square
+            if quantised:
+                result.total.delta_square += sums.delta_square
+                tally.add(block)
+            else:
+                result.exact_bytes += len(ExactCodec().encode(block, place))
+            progress.advance(block.hi.size * pair.nbytes // max(1, pair.either.count))
+        if quantised:
+            result.total.histograms.append(tally.histogram())
+        return number, result
+
+    total = SurveyResult(index_bytes=_index_bytes(pairs))
+    # in a fixed order, so that sums of floats do not depend on the threads
+    for _, seen in sorted(map_unordered(look, enumerate(held), workers), key=lambda item: item[0]):
+        total.total.histograms += seen.total.histograms
+        total.total.source_square += seen.total.source_square
+        total.total.delta_square += seen.total.delta_square
+        total.parameters += seen.parameters
+        total.exact_bytes += seen.exact_bytes
+    progress.finish()
+    return total
+
+
+def coded_share(
+    codec: QuantizedCodec, pairs: Sequence[Pair], source: Weights, tuned: Weights
+) -> float:
+    """Bits that encoding really takes over those predicted, on blocks spread over the model."""
+    held = sorted(filter(_is_quantised, pairs), key=lambda pair: (-pair.either.count, pair.name))
+    sample = held[:: max(1, len(held) // _SAMPLED_BLOCKS)]
+    taken = predicted = 0.0
+    for pair in sample:
+        place, block, sums = next(_blocks(pair, source, tuned, _SAMPLED_ELEMENTS))
+        tally = Tally()
+        tally.add(block)
+        seen = Survey([tally.histogram()], sums.source_square, sums.delta_square)
+        taken += 8 * len(codec.encode(block, place))
+        predicted += seen.predict(codec.step, codec.rounding).bits
+    return taken / predicted if taken and predicted else 1.0
