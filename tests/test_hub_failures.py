@@ -74,6 +74,8 @@ TABLE: list[tuple[Exception, type[FttError], str]] = [
     (errors.LocalTokenNotFoundError("x"), HubError, "the transfer failed"),
     (OSError("Consistency check failed"), HubError, "the transfer failed .OSError: Consistency"),
     (OSError(errno.ENOSPC, "full", "/cache/x"), OutputError, "the disk is full"),
+    (KeyError("user"), HubError, "the server's answer is not the Hub's"),
+    (AssertionError("no sha"), HubError, "Is HF_ENDPOINT a Hub-compatible server"),
     (ValueError("bad card"), HubError, "bad card"),
     (RuntimeError("Error while uploading"), HubError, "Error while uploading"),
     (caused(RuntimeError("upload"), answer(403)), HubError, "lacks the permission"),

@@ -26,6 +26,7 @@ MODEL_PATTERNS = (
     "LICENSE*",
     "USE_POLICY*",
 )
+MAIN = "main"
 SECONDS = 30.0
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 
@@ -87,7 +88,8 @@ def resolve_commit(name: str, revision: str | None) -> str:
     if revision is not None and is_commit(revision):
         return revision
     where = name if revision is None else f"{name}@{revision}"
-    return answered(where, lambda: str(api().resolve_revision(name, revision=revision).resolved))
+    asked = revision or MAIN  # some servers answer only where a revision is named
+    return answered(where, lambda: str(api().resolve_revision(name, revision=asked).resolved))
 
 
 def describe(name: str, revision: str | None = None) -> Repository:
@@ -100,7 +102,9 @@ def describe(name: str, revision: str | None = None) -> Repository:
     where = name if revision is None else f"{name}@{revision}"
     info = answered(
         where,
-        lambda: api().model_info(name, revision=revision, files_metadata=True, timeout=SECONDS),
+        lambda: api().model_info(
+            name, revision=revision or MAIN, files_metadata=True, timeout=SECONDS
+        ),
     )
     files = {}
     for sibling in info.siblings or ():
