@@ -13,6 +13,7 @@ from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
+from ftt_hub.extraction.claims import check_claim
 from ftt_hub.ledger import deprecate, preview, versions
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
@@ -79,9 +80,12 @@ def extract(
     with source:
         tuned, tuned_headers = open_model(fine_tuned)
         with tuned:
+            given = provenance or Provenance()
+            check_claim(source.folder, given.source_id)
+            check_claim(tuned.folder, given.fine_tuned_id)
             AdapterBuilder(
                 Model(source, source_headers), Model(tuned, tuned_headers), out,
-                provenance or Provenance(), codec, sketch, workers, progress or Silent(),
+                given, codec, sketch, workers, progress or Silent(),
             ).build(resume=resume)  # fmt: skip
     return TransferAdapter.from_pretrained(out)
 

@@ -228,3 +228,16 @@ def test_a_manifest_is_read_by_one_request(client: HubServer, first: Path) -> No
     assert names() == ["org/tiny-tr"]
     assert [r.path.split("/")[-1] for r in client.requests] == ["models", "adapter_config.json"]
     assert json.loads(client.read("org/tiny-tr", "adapter_config.json"))
+
+
+def test_an_id_is_compared_with_the_hubs_hashes(
+    client: HubServer, family: TinyFamily, tmp_path: Path
+) -> None:
+    from ftt_hub.extraction.builder import Provenance
+
+    client.commit("org/base", {p.name: p.read_bytes() for p in family.source.iterdir()})
+    right = Provenance(source_id="org/base", fine_tuned_id="org/never-published")
+    ftt_hub.extract(family.source, family.tuned, tmp_path / "a", provenance=right)
+    wrong = Provenance(source_id="org/base", fine_tuned_id="org/base")
+    with pytest.warns(UserWarning, match="tuned is not org/base as it is on main"):
+        ftt_hub.extract(family.source, family.tuned, tmp_path / "b", provenance=wrong)
