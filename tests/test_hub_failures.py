@@ -287,6 +287,19 @@ def test_private_and_gated_repositories_say_what_is_missing(
         ftt_hub.pull("org/other-gate")
 
 
+def test_private_content_is_not_pushed_to_a_public_repository(
+    client: HubServer, first: Path, second: Path
+) -> None:
+    publish(first, "org/open")
+    client.requests.clear()
+    with pytest.raises(RegistryError, match="the repository is public already"):
+        publish(second, "org/open", private=True)
+    assert not [r for r in client.requests if r.method != "GET"]
+    publish(first, "org/closed", private=True)
+    assert client._repo("org/closed").private
+    publish(second, "org/closed", private=True)
+
+
 def test_a_renamed_repository_is_found_and_a_deleted_one_is_not(
     client: HubServer, first: Path
 ) -> None:

@@ -59,11 +59,13 @@ class Repository:
         name: ``namespace/name``, the present one of a renamed repository.
         commit: The commit.
         files: Path → what is known of it.
+        private: Whether others cannot see it, if told.
     """
 
     name: str
     commit: str
     files: Mapping[str, RemoteFile]
+    private: bool | None = None
 
 
 def is_commit(revision: str | None) -> bool:
@@ -111,7 +113,7 @@ def describe(name: str, revision: str | None = None) -> Repository:
         lfs = sibling.lfs
         digest = None if lfs is None else str(lfs.sha256)
         files[str(sibling.rfilename)] = RemoteFile(sibling.size, sibling.blob_id, digest)
-    return Repository(str(info.id), str(info.sha), files)
+    return Repository(str(info.id), str(info.sha), files, info.private)
 
 
 def head_commit(name: str) -> Repository | None:

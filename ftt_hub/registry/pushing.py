@@ -105,6 +105,12 @@ class Push:
             )
         for _ in range(RACES):
             state = self._state() or self._created(private)
+            if private and state.head.private is False:
+                raise RegistryError(
+                    "the repository is public already",
+                    where=self.name,
+                    hint="Make it private on its settings page first, or leave out --private.",
+                )
             held = self._held(state)
             if held is not None:
                 return held
