@@ -56,7 +56,7 @@ def client(
     monkeypatch.setenv("HF_TOKEN", server.write_token)
     monkeypatch.delenv("FTT_HUB_REGISTRY", raising=False)
     server.requests.clear()
-    get_session()  # two threads that ask for the first one at once leak one of two (1.31, 2.4)
+    get_session()  # two threads that ask for the first one at once leak one of two (in 1.31)
     return server
 
 
