@@ -1,11 +1,16 @@
 # make demo   the main job on a real model, in one go
 # make test   install what is missing, run the default tests
+# make test-hub-1   the registry tests with huggingface_hub 1.31
+# make test-olah    the read path against olah, a server from PyPI
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+HUB1 := .venv-hub-1
+HUB_TESTS := tests/test_registries.py tests/test_ranged_reads.py tests/test_hub_failures.py \
+  tests/test_browse.py tests/test_hub_cli.py
 
-.PHONY: demo test test-all check bench install clean
+.PHONY: demo test test-all test-hub-1 test-olah check bench install clean
 
 install: $(STAMP)
 
@@ -26,6 +31,23 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -m ''
+
+test-hub-1: $(HUB1)/.installed
+	$(HUB1)/bin/python -m pytest -p no:cacheprovider $(HUB_TESTS)
+
+# The same packages but for huggingface_hub 1.x, which speaks httpx where 2.x speaks httpx2.
+$(HUB1)/.installed: $(STAMP)
+	$(PYTHON) -m venv $(HUB1)
+	$(HUB1)/bin/python -m pip install --quiet 'huggingface_hub==1.31.0'
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(HUB1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_first.pth"
+	@touch $@
+
+# The read path against a Hub server that nobody here wrote, in an environment of its own.
+test-olah: install
+	$(PYTHON) -m venv .venv-olah
+	.venv-olah/bin/python -m pip install --quiet olah==0.5.4
+	FTT_HUB_OLAH=$(CURDIR)/.venv-olah/bin/python $(BIN)/python -m pytest -m '' tests/test_olah.py
 
 check: install
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) scripts/check

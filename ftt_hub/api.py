@@ -12,17 +12,16 @@ from ftt_hub.browsing import BrowseEntry, browse
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
-from ftt_hub.errors import RefError
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.extraction.claims import check_claim
+from ftt_hub.ledger import deprecate, preview, versions
 from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
-from ftt_hub.refs import Ref, parse_ref, version_tag
-from ftt_hub.registry.abc import Preview, Publication, Version
+from ftt_hub.registry.abc import Publication
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.readme import Deprecation, clean_reason
 from ftt_hub.report import CompatibilityReport
 from ftt_hub.staging import staged_folder
 from ftt_hub.verification import verify_target
@@ -85,9 +84,12 @@ def extract(
     with source:
         tuned, tuned_headers = open_model(fine_tuned)
         with tuned:
+            given = provenance or Provenance()
+            check_claim(source.folder, given.source_id)
+            check_claim(tuned.folder, given.fine_tuned_id)
             AdapterBuilder(
                 Model(source, source_headers), Model(tuned, tuned_headers), out,
-                provenance or Provenance(), coding, sketch, workers, progress or Silent(),
+                given, coding, sketch, workers, progress or Silent(),
             ).build(resume=resume)  # fmt: skip
     return TransferAdapter.from_pretrained(out)
 
@@ -258,19 +260,6 @@ def publish(
     return chosen.publish(Path(folder), name, version=version, private=private, create_pr=create_pr)
 
 
-def preview(
-    folder: PathLike, name: str, *, version: str | None = None, registry: PathLike | None = None
-) -> Preview:
-    """What `publish` would send, after the same checks; changes nothing.
-
-    Raises:
-        IntegrityError: The folder is damaged.
-        VersionExistsError: The version exists with other content.
-    """
-    check_adapter(Path(folder))
-    return choose_registry(registry).preview(Path(folder), name, version=version)
-
-
 @dataclass(frozen=True)
 class Pulled:
     """A fetched adapter.
@@ -315,62 +304,3 @@ def pull(
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, partial / name)
     return Pulled(Path(out_dir), pinned)
-
-
-def versions(name: str, *, registry: PathLike | None = None) -> tuple[Version, ...]:
-    """The published versions of an adapter, newest first.
-
-    Args:
-        name: ``namespace/name``.
-        registry: ``"hf"`` or a folder.
-
-    Raises:
-        RefError: No such adapter.
-        RegistryError: The registry refuses.
-    """
-    return choose_registry(registry).versions(_registered(name).name or "")
-
-
-def deprecate(
-    ref: str,
-    reason: str,
-    *,
-    successor: str | None = None,
-    registry: PathLike | None = None,
-) -> bool:
-    """Mark a version as one that should no longer be used; it still loads, with a warning.
-
-    Args:
-        ref: ``namespace/name@v1.0.0``.
-        reason: Why, in one line.
-        successor: The version to use instead; default the newest that is not deprecated.
-        registry: ``"hf"`` or a folder.
-
-    Returns:
-        False when it was marked so already.
-
-    Raises:
-        RefError: No such adapter or version.
-        RegistryError: The registry refuses.
-    """
-    parsed = _registered(ref)
-    if parsed.revision is None or not clean_reason(reason):
-        raise RefError(
-            "a deprecation needs a version and a reason", where=ref, expected="NAME@vX.Y.Z"
-        )
-    name, tag, chosen = parsed.name or "", version_tag(parsed.revision), choose_registry(registry)
-    known = chosen.versions(name)
-    others = (v.tag for v in known if v.deprecated is None and v.tag != tag)
-    instead = next(others, None) if successor is None else version_tag(successor)
-    if instead == tag or (successor is not None and instead not in {v.tag for v in known}):
-        raise RefError("no such successor", where=ref, expected="another version", found=successor)
-    return chosen.deprecate(name, tag, Deprecation(clean_reason(reason), instead))
-
-
-def _registered(text: str) -> Ref:
-    ref = parse_ref(text)
-    if ref.name is None:
-        raise RefError(
-            "a folder has no versions", where=text, expected="namespace/name in a registry"
-        )
-    return ref

@@ -16,6 +16,7 @@ from ftt_hub.adapter import adapter_headers, remote_headers
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.errors import FttError
+from ftt_hub.licences import licence_id
 from ftt_hub.registry.abc import Facts, Listing, Registry, Summary, facts_of
 from ftt_hub.registry.choose import choose_registry
 from ftt_hub.registry.hf import HubRegistry
@@ -70,7 +71,7 @@ class Query:
             (self.language is None or _speaks(self.language, facts.languages))
             and _one_of(self.source_base, (facts.source_base,))
             and _one_of(self.dataset, facts.datasets)
-            and _one_of(self.license, (facts.license or "",))
+            and (self.license is None or _is_licence(self.license, facts.license))
             and (self.search is None or self.search.lower() in " ".join(texts).lower())
         )
 
@@ -78,6 +79,10 @@ class Query:
 def _speaks(wanted: str, languages: Iterable[str]) -> bool:
     tag = wanted.lower()
     return any(known.lower() == tag or known.lower().startswith(f"{tag}-") for known in languages)
+
+
+def _is_licence(wanted: str, held: str | None) -> bool:
+    return held is not None and licence_id(wanted) == licence_id(held)
 
 
 def _one_of(wanted: str | None, values: Iterable[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ftt_hub.config import AdapterConfig
+from ftt_hub.licences import card_licence
 from ftt_hub.registry.readme import PLACEHOLDER
 
 _MODEL_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
@@ -81,7 +82,7 @@ def front_matter(config: AdapterConfig) -> dict[str, object]:
     if config.languages:  # the Hub refuses capitals
         value["language"] = list(dict.fromkeys(tag.lower() for tag in config.languages))
     if config.license:
-        value["license"] = config.license
+        value.update(card_licence(config.license))
     if config.datasets:
         value["datasets"] = list(config.datasets)
     return value

@@ -47,16 +47,17 @@ class Prepared:
 
 
 def plan_for(
-    adapter: AdapterHeaders, target: ModelHeaders, *, same_tokens: bool | None = None
+    adapter: Adapter | AdapterHeaders, target: ModelHeaders, *, same_tokens: bool | None = None
 ) -> TransferPlan:
     """Match an adapter with a target's headers.
 
     Args:
-        adapter: The adapter's headers.
+        adapter: The opened adapter, or its headers.
         target: The target's headers.
         same_tokens: What `has_same_tokens` said, where it was asked already.
     """
-    config = adapter.config
+    described = adapter.headers if isinstance(adapter, Adapter) else adapter
+    config = described.config
 
     def source_tokens() -> vocab.Tokens | None:
         try:
@@ -66,14 +67,14 @@ def plan_for(
             return None
 
     def small_file(name: str) -> bytes | None:
-        path = adapter.file(name)
+        path = described.file(name)
         return None if path is None else path.read_bytes()
 
     def tokens() -> vocab.Tokens | None:
         return adapter_tokens(small_file, config, source_tokens)
 
     same = has_same_tokens(config, target) if same_tokens is None else same_tokens
-    return plan_transfer(config, adapter.entries, target, tokens, same_tokens=same)
+    return plan_transfer(config, described.entries, target, tokens, same_tokens=same)
 
 
 def has_same_tokens(config: AdapterConfig, target: ModelHeaders) -> bool:
@@ -90,7 +91,10 @@ def has_same_tokens(config: AdapterConfig, target: ModelHeaders) -> bool:
 
 
 def make_report(
-    adapter: AdapterHeaders, target: ModelHeaders, plan: TransferPlan, sketch: Finding | None
+    adapter: Adapter | AdapterHeaders,
+    target: ModelHeaders,
+    plan: TransferPlan,
+    sketch: Finding | None,
 ) -> CompatibilityReport:
     """The report of a plan, with the sketch's finding when it was compared."""
     findings = plan.findings if sketch is None else (*plan.findings, sketch)
@@ -127,9 +131,9 @@ def prepared(
     """
     checkpoint, headers = open_model(target)
     with checkpoint:
-        plan = plan_for(adapter.headers, headers)
+        plan = plan_for(adapter, headers)
         sketch = check_sketch(adapter.folder, plan, checkpoint.tensors, checkpoint.read_bits)
-        report = make_report(adapter.headers, headers, plan, sketch)
+        report = make_report(adapter, headers, plan, sketch)
         if report.status is Status.REJECTED and force:
             refuse_impossible(report, plan)
             warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)

@@ -53,7 +53,9 @@ def verify_target(
             return _by_ranges(described, RemoteModel(ref.name, ref.revision))
         except hub.RangesIgnoredError:
             size = RemoteModel(ref.name, ref.revision).headers.nbytes
-            message = f"{ref}: the server ignores ranges; downloading all {size / 1e9:.1f} GB of it"
+            message = (
+                f"{ref}: the server ignores ranges; downloading all {size / 1e6:,.0f} MB of it"
+            )
             warnings.warn(message, stacklevel=3)
     checkpoint, headers = open_model(target)
     with checkpoint:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -138,6 +141,26 @@ class RegistryContract:
         [listing] = registry.listings()
         assert listing.revision == "v1.1.0"
         assert listing.deprecated == Deprecation("broken", "v1.0.0")
+
+    def test_of_two_publishers_at_once_exactly_one_gets_the_version(
+        self, registry: Registry, first: Path, second: Path
+    ) -> None:
+        for version in ("1.0.0", "1.1.0", "1.2.0"):
+            together = threading.Barrier(2)
+            won: list[Path] = []
+
+            def publish(folder: Path) -> None:
+                together.wait()  # noqa: B023 - the threads end within the round
+                with contextlib.suppress(VersionExistsError):
+                    registry.publish(folder, NAME, version=version)  # noqa: B023
+                    won.append(folder)  # noqa: B023
+
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(publish, (first, second)))
+            assert len(won) == 1
+            digest = read_config(won[0]).content_digest
+            assert self.digest(registry, f"{NAME}@v{version}") == digest
+            assert self.digest(registry, NAME) == digest
 
     def test_only_what_there_is_can_be_deprecated(self, registry: Registry, first: Path) -> None:
         registry.publish(first, NAME, version="1.0.0")

@@ -228,3 +228,37 @@ def test_a_manifest_is_read_by_one_request(client: HubServer, first: Path) -> No
     assert names() == ["org/tiny-tr"]
     assert [r.path.split("/")[-1] for r in client.requests] == ["models", "adapter_config.json"]
     assert json.loads(client.read("org/tiny-tr", "adapter_config.json"))
+
+
+@pytest.mark.parametrize(
+    ("given", "front"),
+    [
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("llama3.1", {"license": "llama3.1"}),
+        ("My Licence, v2", {"license": "other", "license_name": "my-licence-v2"}),
+    ],
+)
+def test_a_licence_is_written_as_the_hub_takes_it_and_found_as_it_was_given(
+    client: HubServer, family: TinyFamily, tmp_path: Path, given: str, front: dict[str, str]
+) -> None:
+    from ftt_hub.extraction.builder import Provenance
+
+    provenance = Provenance(license=given, source_id="org/base", fine_tuned_id="org/tuned")
+    ftt_hub.extract(family.source, family.tuned, tmp_path / "a", provenance=provenance)
+    publish(tmp_path / "a", "org/a")
+    card_front, _ = split_card(client.read("org/a", "README.md"))
+    assert {k: v for k, v in card_front.items() if k.startswith("license")} == front
+    assert names(license=given) == names(license=given.upper()) == ["org/a"]
+
+
+def test_an_id_is_compared_with_the_hubs_hashes(
+    client: HubServer, family: TinyFamily, tmp_path: Path
+) -> None:
+    from ftt_hub.extraction.builder import Provenance
+
+    client.commit("org/base", {p.name: p.read_bytes() for p in family.source.iterdir()})
+    right = Provenance(source_id="org/base", fine_tuned_id="org/never-published")
+    ftt_hub.extract(family.source, family.tuned, tmp_path / "a", provenance=right)
+    wrong = Provenance(source_id="org/base", fine_tuned_id="org/base")
+    with pytest.warns(UserWarning, match="tuned is not org/base as it is on main"):
+        ftt_hub.extract(family.source, family.tuned, tmp_path / "b", provenance=wrong)

@@ -74,6 +74,8 @@ TABLE: list[tuple[Exception, type[FttError], str]] = [
     (errors.LocalTokenNotFoundError("x"), HubError, "the transfer failed"),
     (OSError("Consistency check failed"), HubError, "the transfer failed .OSError: Consistency"),
     (OSError(errno.ENOSPC, "full", "/cache/x"), OutputError, "the disk is full"),
+    (KeyError("user"), HubError, "the server's answer is not the Hub's"),
+    (AssertionError("no sha"), HubError, "Is HF_ENDPOINT a Hub-compatible server"),
     (ValueError("bad card"), HubError, "bad card"),
     (RuntimeError("Error while uploading"), HubError, "Error while uploading"),
     (caused(RuntimeError("upload"), answer(403)), HubError, "lacks the permission"),
@@ -283,6 +285,19 @@ def test_private_and_gated_repositories_say_what_is_missing(
         ftt_hub.pull("org/hidden")
     with pytest.raises(RegistryError, match="no token is set"):
         ftt_hub.pull("org/other-gate")
+
+
+def test_private_content_is_not_pushed_to_a_public_repository(
+    client: HubServer, first: Path, second: Path
+) -> None:
+    publish(first, "org/open")
+    client.requests.clear()
+    with pytest.raises(RegistryError, match="the repository is public already"):
+        publish(second, "org/open", private=True)
+    assert not [r for r in client.requests if r.method != "GET"]
+    publish(first, "org/closed", private=True)
+    assert client._repo("org/closed").private
+    publish(second, "org/closed", private=True)
 
 
 def test_a_renamed_repository_is_found_and_a_deleted_one_is_not(

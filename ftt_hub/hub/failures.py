@@ -12,6 +12,7 @@ OfflineModeIsEnabled                       HubError: what is missing from the ca
 429, 5xx                                   HubError: when to try again
 httpx / httpx2 errors                      HubError: no answer, or cut off
 OSError (cache, wrong size)                HubError, or OutputError for a full disk
+KeyError and the like, in the client       HubError: the server is no Hub
 =========================================  =====================================================
 """
 
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 LONGEST_WAIT = 30.0
+_NOT_UNDERSTOOD = (LookupError, TypeError, AttributeError, AssertionError)
+"""What the client raises over an answer that lacks something, as poor servers give."""
 _RETRIED = {429, 500, 502, 503, 504}
 
 
@@ -180,6 +183,12 @@ def _unanswered(error: BaseException, name: str) -> FttError:
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return output_error(error, Path(str(error.filename)))
     said = " ".join(str(error).split())[:160]
+    if isinstance(error, _NOT_UNDERSTOOD):
+        return HubError(
+            f"the server's answer is not the Hub's ({type(error).__name__}: {said})",
+            where=name,
+            hint="Is HF_ENDPOINT a Hub-compatible server?",
+        )
     return HubError(
         f"the transfer failed ({type(error).__name__}: {said})",
         where=name,
@@ -202,6 +211,7 @@ def foreign_errors() -> tuple[type[Exception], ...]:
         OSError,
         ValueError,
         RuntimeError,
+        *_NOT_UNDERSTOOD,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftt_hub.errors import HubError
 from ftt_hub.hub.client import api, refuse_offline
 from ftt_hub.hub.failures import answered
 
@@ -92,8 +93,18 @@ def _page(
     def request() -> tuple[object, str | None]:
         response = get_session().get(address, params=query, headers=headers, timeout=SECONDS)
         hf_raise_for_status(response)
-        return response.json(), response.links.get("next", {}).get("url")
+        try:
+            value = response.json()
+        except ValueError:
+            value = None
+        return value, response.links.get("next", {}).get("url")
 
     refuse_offline("the Hub's listing")
     items, following = answered("the Hub", request)
-    return (items if isinstance(items, list) else []), following
+    if not isinstance(items, list):
+        raise HubError(
+            "the server does not list its models",
+            where=address,
+            hint="Name adapters directly, or keep a registry in a folder.",
+        )
+    return items, following

@@ -26,6 +26,7 @@ MODEL_PATTERNS = (
     "LICENSE*",
     "USE_POLICY*",
 )
+MAIN = "main"
 SECONDS = 30.0
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 
@@ -58,11 +59,13 @@ class Repository:
         name: ``namespace/name``, the present one of a renamed repository.
         commit: The commit.
         files: Path → what is known of it.
+        private: Whether others cannot see it, if told.
     """
 
     name: str
     commit: str
     files: Mapping[str, RemoteFile]
+    private: bool | None = None
 
 
 def is_commit(revision: str | None) -> bool:
@@ -87,7 +90,8 @@ def resolve_commit(name: str, revision: str | None) -> str:
     if revision is not None and is_commit(revision):
         return revision
     where = name if revision is None else f"{name}@{revision}"
-    return answered(where, lambda: str(api().resolve_revision(name, revision=revision).resolved))
+    asked = revision or MAIN  # some servers answer only where a revision is named
+    return answered(where, lambda: str(api().resolve_revision(name, revision=asked).resolved))
 
 
 def describe(name: str, revision: str | None = None) -> Repository:
@@ -100,14 +104,16 @@ def describe(name: str, revision: str | None = None) -> Repository:
     where = name if revision is None else f"{name}@{revision}"
     info = answered(
         where,
-        lambda: api().model_info(name, revision=revision, files_metadata=True, timeout=SECONDS),
+        lambda: api().model_info(
+            name, revision=revision or MAIN, files_metadata=True, timeout=SECONDS
+        ),
     )
     files = {}
     for sibling in info.siblings or ():
         lfs = sibling.lfs
         digest = None if lfs is None else str(lfs.sha256)
         files[str(sibling.rfilename)] = RemoteFile(sibling.size, sibling.blob_id, digest)
-    return Repository(str(info.id), str(info.sha), files)
+    return Repository(str(info.id), str(info.sha), files, info.private)
 
 
 def head_commit(name: str) -> Repository | None:

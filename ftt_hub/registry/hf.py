@@ -139,9 +139,9 @@ class HubRegistry:
         dates: dict[str, str] = {}
         for tag in sorted_versions(tags):
             if tags[tag] not in dates:
-                dates |= hub.tag_dates(name, tag)
+                dates |= {tags[tag]: "", **_dates(name, tag)}
         return tuple(
-            Version(tag, tags[tag], dates.get(tags[tag]), marked.get(tag))
+            Version(tag, tags[tag], dates[tags[tag]] or None, marked.get(tag))
             for tag in sorted_versions(tags)
         )
 
@@ -211,6 +211,14 @@ class HubRegistry:
         """See `Registry.listings`; reads the manifests in parallel."""
         found = [x for x in map_unordered(self.listing, self.summaries(), WORKERS) if x is not None]
         yield from sorted(found, key=lambda listing: listing.name)
+
+
+def _dates(name: str, tag: str) -> dict[str, str]:
+    """Commit → date; empty where a server does not tell."""
+    try:
+        return hub.tag_dates(name, tag)
+    except HubError:
+        return {}
 
 
 def _strings(value: object) -> tuple[str, ...]:

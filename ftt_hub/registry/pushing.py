@@ -43,13 +43,12 @@ def _digest_at(name: str, commit: str) -> tuple[str | None, AdapterConfig | None
     return config.content_digest, config
 
 
-def _history(name: str, repository: hub.Repository, tags: Mapping[str, str]) -> History:
-    """What is known of versions: the tags there are, and the deprecations of main's card."""
+def _told(name: str, repository: hub.Repository) -> History:
+    """What main's card says of versions."""
     card = None
     if CARD_NAME in repository.files:
         card = hub.read_file(name, repository.commit, CARD_NAME, MAX_CARD_BYTES)
-    told = None if card is None else history_from(split_card(card)[0])
-    return History(sorted_versions(list(tags)), {} if told is None else told.deprecated)
+    return history_from(split_card(card or b"")[0]) or History()
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ class State:
         tags: Tag → commit.
         digest: Content digest at main, if there is an adapter.
         config: Manifest at main, if there is one that can be read.
-        history: Versions and deprecations.
+        history: The versions that have a tag, and the deprecations.
+        claimed: The versions that main's card names; one without a tag is just being published.
     """
 
     head: hub.Repository
@@ -69,6 +69,7 @@ class State:
     digest: str | None
     config: AdapterConfig | None
     history: History
+    claimed: tuple[str, ...]
 
 
 class Push:
@@ -104,6 +105,12 @@ class Push:
             )
         for _ in range(RACES):
             state = self._state() or self._created(private)
+            if private and state.head.private is False:
+                raise RegistryError(
+                    "the repository is public already",
+                    where=self.name,
+                    hint="Make it private on its settings page first, or leave out --private.",
+                )
             held = self._held(state)
             if held is not None:
                 return held
@@ -130,7 +137,9 @@ class Push:
         digest, config = None, None
         if CONFIG_NAME in head.files:
             digest, config = _digest_at(self.name, head.commit)
-        return State(head, tags, digest, config, _history(self.name, head, tags))
+        told = _told(self.name, head)
+        history = History(sorted_versions(list(tags)), told.deprecated)
+        return State(head, tags, digest, config, history, told.versions)
 
     def _held(self, state: State) -> Publication | None:
         """The publication that there is already, ``None`` when there is something to do."""
@@ -138,9 +147,10 @@ class Push:
         if self.tag is None:
             pinned = state.head.commit
             return self._publication(pinned, changed=False) if state.digest == mine else None
-        if self.tag not in state.tags:
+        if self.tag not in state.tags and (state.digest == mine or self.tag not in state.claimed):
             return None
-        if _digest_at(self.name, state.tags[self.tag])[0] != mine:
+        there = state.tags.get(self.tag)
+        if there is None or _digest_at(self.name, there)[0] != mine:
             raise VersionExistsError(
                 "this version is published with other content",
                 where=f"{self.name}@{self.tag}",

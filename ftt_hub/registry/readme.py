@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ftt_hub.refs import is_version_tag, version_key
@@ -111,6 +112,24 @@ def history_from(front: Mapping[str, Any] | None) -> History | None:
     return History(sorted_versions(value["versions"]), deprecations_from(value.get("deprecated")))
 
 
+@cache
+def _loader() -> type[Any]:
+    """YAML as the Hub reads it: `no` is Norwegian and not False, a date is a text."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
+            first: [
+                (tag, pattern)
+                for tag, pattern in resolvers
+                if not tag.endswith(":timestamp") and (not tag.endswith(":bool") or first in "tTfF")
+            ]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return Loader
+
+
 def split_card(data: bytes) -> tuple[dict[str, Any], str]:
     """Front matter and body of a card; what is not YAML counts as none."""
     import yaml
@@ -120,7 +139,7 @@ def split_card(data: bytes) -> tuple[dict[str, Any], str]:
     if match is None:
         return {}, text
     try:
-        front = yaml.safe_load(match[1])
+        front = yaml.load(match[1], Loader=_loader())
     except (yaml.YAMLError, ValueError, RecursionError):
         front = None
     return (front, text[match.end() :]) if isinstance(front, dict) else ({}, text[match.end() :])
