@@ -34,7 +34,7 @@ def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
         part = slice(start, start + delta.CHUNK)
         where, special = _with_lo(target[part], block.part(part), dtype)
         torch.add(sums[part], change[part], out=sums[part])
-        if where is not None:
+        if where is not None and special is not None:
             target[part][where] = special
         if not all_finite(target[part], dtype):
             raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")
