@@ -281,6 +281,20 @@ def test_the_undo_log_is_a_small_part_of_the_model(family: TinyFamily, pair: Any
     assert stacks.stack_of(model).log_bytes < 0.25 * size
 
 
+def test_the_report_speaks_of_the_models_own_settings(
+    family: TinyFamily, pair: Any, tmp_path: Path
+) -> None:
+    report = pair[0].apply_to(load(family.target))
+    assert {f.check for f in report.findings if f.status == "warned"} == {"licence"}
+    other = save_model(tmp_path / "t", random_state(0), config(rope_theta=500000.0))
+    report = pair[0].apply_to(load(other))
+    assert "rope_theta is 500000.0 in the target" in report.verdict
+    other_heads = config(num_attention_heads=2, num_key_value_heads=1, head_dim=16)
+    heads = save_model(tmp_path / "h", random_state(0), other_heads)
+    with pytest.raises(IncompatibleError, match="num_attention_heads is 2 in the target"):
+        pair[0].apply_to(load(heads))
+
+
 def test_removal_needs_neither_the_folder_nor_an_open_adapter(
     family: TinyFamily, tmp_path: Path
 ) -> None:

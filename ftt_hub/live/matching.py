@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,22 @@ def _small_files(model: PreTrainedModel, tokenizer: str | Path | None) -> Any:
         if tokenizer is not None:
             raise
         return lambda name: None  # the model was built from nothing that can be found
+
+
+def _comparable(live: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """A live config in the words of the source base's `config.json`.
+
+    A config object spells out every default and writes rope settings in one place; only what the
+    file says can be compared with it.
+    """
+    always = ("model_type", "vocab_size", "tie_word_embeddings", "quantization_config")
+    found = {key: live[key] for key in always if key in live}
+    rope = live.get("rope_parameters") or {}
+    for key, value in source.items():
+        held = live.get(key, rope.get(key, value))
+        nested = isinstance(held, dict) and isinstance(value, dict)
+        found[key] = _comparable(held, value) if nested else held
+    return found
 
 
 class Matcher:
@@ -143,7 +159,7 @@ class Matcher:
         for name in self._outside(self._map.missing):
             entry = self._entries[name]
             infos[name] = TensorInfo(name, entry.dtype, entry.shape, 0, 0)
-        config = self._model.config.to_dict()
+        config = _comparable(self._model.config.to_dict(), self._adapter.config.source_base.config)
         label = getattr(self._model, "name_or_path", "") or type(self._model).__name__
         return ModelHeaders(label, None, config, dict(sorted(infos.items())), self._small_file)
 
