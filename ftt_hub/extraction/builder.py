@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,15 @@ from ftt_hub.config import (
     CONFIG_NAME,
     AdapterConfig,
     CodecSpec,
-    Fidelity,
     ModelIdentity,
-    TensorSummary,
 )
 from ftt_hub.container.folder import CARD_NAME, list_files
 from ftt_hub.container.index import (
     ADDED,
-    DROPPED,
     RESIZED,
-    UNCHANGED,
     TensorEntry,
-    model_digest,
 )
-from ftt_hub.container.reader import container_files
 from ftt_hub.container.writer import SlotStore, write_container
-from ftt_hub.delta import DeltaStatistics
 from ftt_hub.errors import ExtractionError, OutputError
 from ftt_hub.extraction.behaviour import (
     differences,
@@ -45,15 +37,15 @@ from ftt_hub.extraction.behaviour import (
     write_travelling,
 )
 from ftt_hub.extraction.choice import Coding, choose_codec
-from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from, rounded
+from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
+from ftt_hub.extraction.summary import digest, fidelity, summary
 from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import partial_folder, staged_folder, write_atomic
 from ftt_hub.version import __version__
 
 _WORK = ".work"
-_MAX_LISTED = 64
 
 
 @dataclass(frozen=True)
@@ -280,16 +272,16 @@ class AdapterBuilder:
         source, tuned, given = self.source.headers, self.tuned.headers, self.provenance
         config = AdapterConfig(
             source_base=ModelIdentity(
-                self.source.identity(given.source_id), source.commit, _digest(entries, "source"),
+                self.source.identity(given.source_id), source.commit, digest(entries, "source"),
                 compat.snapshot(source.config),
             ),
             fine_tuned=ModelIdentity(
                 self.tuned.identity(given.fine_tuned_id), tuned.commit,
-                _digest(entries, "fine_tuned"),
+                digest(entries, "fine_tuned"),
             ),
             codec=CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions()),
-            fidelity=_fidelity(folder, results, tuned),
-            tensors=_summary(entries),
+            fidelity=fidelity(folder, results, tuned),
+            tensors=summary(entries),
             num_slots=1 + sum(e.slot is not None for e in entries),
             task_type=task_type(tuned),
             languages=list(dict.fromkeys(given.languages)),
@@ -303,51 +295,3 @@ class AdapterBuilder:
             extra={"x-generator": f"ftt-hub {__version__}"},
         )  # fmt: skip
         return config.with_files(list_files(folder, self.progress))
-
-
-def _digest(entries: Iterable[TensorEntry], side: str) -> str:
-    raws = {}
-    for entry in entries:
-        raw = entry.source if side == "source" else entry.fine_tuned
-        shape = entry.shape
-        if side == "source" and entry.source_rows is not None:
-            shape = (entry.source_rows, *entry.shape[1:])
-        if raw is not None:
-            raws[entry.name] = (raw, shape)
-    return model_digest(raws)
-
-
-def _summary(entries: Sequence[TensorEntry]) -> TensorSummary:
-    def names(role: str) -> list[str]:
-        return [e.name for e in entries if e.role == role][:_MAX_LISTED]
-
-    return TensorSummary(
-        changed=sum(e.slot is not None for e in entries),
-        unchanged=sum(e.role == UNCHANGED for e in entries),
-        added=names(ADDED),
-        dropped=names(DROPPED),
-        resized=names(RESIZED),
-    )
-
-
-def _ratio(square: float, other: float) -> float:
-    return math.sqrt(square / other) if other else 0.0
-
-
-def _fidelity(folder: Path, results: Sequence[TensorResult], tuned: ModelHeaders) -> Fidelity:
-    total = DeltaStatistics()
-    for result in results:
-        total.add(result.statistics)
-    bits = 8 * sum(result.entry.nbytes for result in results)
-    stored = sum(path.stat().st_size for path in container_files(folder))
-    parameters = sum(info.count for info in tuned.tensors.values())
-    return Fidelity(
-        exact=all(result.entry.error is None for result in results),
-        relative_error=rounded(_ratio(total.error_square, total.delta_square)),
-        noise=rounded(_ratio(total.error_square, total.source_square)),
-        relative_norm=rounded(_ratio(total.delta_square, total.source_square)),
-        parameters=parameters,
-        changed_parameters=total.changed,
-        bits_per_weight=rounded(bits / max(1, parameters)),
-        ratio=rounded(stored / max(1, tuned.nbytes)),
-    )

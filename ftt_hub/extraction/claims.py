@@ -8,6 +8,7 @@ from pathlib import Path
 from ftt_hub import hub
 from ftt_hub.container.folder import file_digest
 from ftt_hub.errors import FttError
+from ftt_hub.progress import Silent
 from ftt_hub.refs import is_repository_name
 
 
@@ -40,4 +41,4 @@ def check_claim(folder: Path, claimed: str | None) -> None:
 def _differs(path: Path, file: hub.RemoteFile) -> bool:
     if file.size is not None and path.stat().st_size != file.size:
         return True
-    return file_digest(path) != file.sha256
+    return file_digest(path, Silent()) != file.sha256

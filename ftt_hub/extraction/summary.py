@@ -1,0 +1,75 @@
+"""Figures of a finished extraction: digests, counts, fidelity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.config import Fidelity, TensorSummary
+from ftt_hub.container.index import (
+    ADDED,
+    DROPPED,
+    RESIZED,
+    UNCHANGED,
+    TensorEntry,
+    model_digest,
+)
+from ftt_hub.container.reader import container_files
+from ftt_hub.delta import DeltaStatistics
+from ftt_hub.extraction.encoding import TensorResult, rounded
+
+_MAX_LISTED = 64
+
+
+def digest(entries: Iterable[TensorEntry], side: str) -> str:
+    """Digest over all tensors of one model; `side` is ``source`` or ``fine_tuned``."""
+    raws = {}
+    for entry in entries:
+        raw = entry.source if side == "source" else entry.fine_tuned
+        shape = entry.shape
+        if side == "source" and entry.source_rows is not None:
+            shape = (entry.source_rows, *entry.shape[1:])
+        if raw is not None:
+            raws[entry.name] = (raw, shape)
+    return model_digest(raws)
+
+
+def summary(entries: Sequence[TensorEntry]) -> TensorSummary:
+    """Counts and names of what fine-tuning did to the set of tensors."""
+
+    def names(role: str) -> list[str]:
+        return [e.name for e in entries if e.role == role][:_MAX_LISTED]
+
+    return TensorSummary(
+        changed=sum(e.slot is not None for e in entries),
+        unchanged=sum(e.role == UNCHANGED for e in entries),
+        added=names(ADDED),
+        dropped=names(DROPPED),
+        resized=names(RESIZED),
+    )
+
+
+def _ratio(square: float, other: float) -> float:
+    return math.sqrt(square / other) if other else 0.0
+
+
+def fidelity(folder: Path, results: Sequence[TensorResult], tuned: ModelHeaders) -> Fidelity:
+    """How faithful and how small the container in `folder` is."""
+    total = DeltaStatistics()
+    for result in results:
+        total.add(result.statistics)
+    bits = 8 * sum(result.entry.nbytes for result in results)
+    stored = sum(path.stat().st_size for path in container_files(folder))
+    parameters = sum(info.count for info in tuned.tensors.values())
+    return Fidelity(
+        exact=all(result.entry.error is None for result in results),
+        relative_error=rounded(_ratio(total.error_square, total.delta_square)),
+        noise=rounded(_ratio(total.error_square, total.source_square)),
+        relative_norm=rounded(_ratio(total.delta_square, total.source_square)),
+        parameters=parameters,
+        changed_parameters=total.changed,
+        bits_per_weight=rounded(bits / max(1, parameters)),
+        ratio=rounded(stored / max(1, tuned.nbytes)),
+    )
