@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def test_a_frame_that_expands_past_its_declared_size_is_refused(adapter: Path) -
     from ftt_hub.tensors.dtypes import BF16
 
     plane = encode_plane(to_ordered(np.zeros(8 << 20, np.uint16), BF16))
-    bomb = len(plane).to_bytes(4, "little") + bytes(4) + plane
+    bomb = struct.pack("<IIII", 0, len(plane), 0, 0) + plane
     with Container(adapter) as container:
         slots = [container._slot_bytes(i) for i in range(container.num_slots)]
     value = json.loads(zstandard.ZstdDecompressor().decompress(slots[0]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LIGHT = ("click", "wrapt")
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +51,22 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: tuple[Path, Path]) 
 
 
 def test_the_wheel_runs_in_an_empty_environment(built: tuple[Path, Path], tmp_path: Path) -> None:
-    """`--help` needs click and nothing else that is heavy; only the wheel and click are there."""
+    """`--help` needs two small packages and nothing that is heavy."""
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
     site = next((tmp_path / "env" / "lib").glob("python*")) / "site-packages"
     pip = [sys.executable, "-m", "pip", "--python", python]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", built[0]], check=True)
-    click = next(d for d in distributions() if d.metadata["Name"] == "click")
-    (site / "click").symlink_to(Path(str(click.locate_file("click"))))
+    for name in LIGHT:
+        found = next(d for d in distributions() if d.metadata["Name"] == name)
+        (site / name).symlink_to(Path(str(found.locate_file(name))))
     script = site.parent.parent.parent / "bin" / "ftt-hub"
     assert script.is_file()
     done = subprocess.run([python, script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Diff vectors as transfer adapters" in done.stdout
     top = {p.name.split(".")[0].split("-")[0] for p in site.iterdir()}
-    assert top <= {"ftt_hub", "click", "__pycache__"}
+    assert top <= {"ftt_hub", *LIGHT, "__pycache__"}
 
 
 def test_all_is_sorted_and_complete() -> None:
