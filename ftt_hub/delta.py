@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
@@ -170,22 +171,27 @@ def add(target: Bits, delta: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     """
     plain = scale == 1.0 and (delta.dtype == dtype or dtype is F32)
     with np.errstate(over="ignore", invalid="ignore"):
+        where, sums = sums_with_lo(target, delta, dtype) if plain else (None, None)
         for start in range(0, target.size, CHUNK):
             part = slice(start, start + CHUNK)
-            block = delta.part(part)
-            if not plain:
-                target[part] = _add_wide(target[part], dtype, block, scale, dtype)
-                continue
-            if block.lo is None:
-                target[part] = _add_plain(
-                    target[part], convert(block.hi, delta.dtype, dtype), dtype
-                )
-                continue
-            where = np.flatnonzero(block.lo)
-            special = _add_wide(target[part][where], dtype, block.part(where), 1.0, dtype)
-            target[part] = _add_plain(target[part], convert(block.hi, delta.dtype, dtype), dtype)
-            target[part][where] = special
+            if plain:
+                hi = convert(delta.hi[part], delta.dtype, dtype)
+                target[part] = _add_plain(target[part], hi, dtype)
+            else:
+                target[part] = _add_wide(target[part], dtype, delta.part(part), scale, dtype)
+        if where is not None:
+            target[where] = sums
     _require_finite(target, dtype, "target + delta overflows, or the target")
+
+
+def sums_with_lo(target: Bits, delta: DeltaBlock, dtype: DType) -> tuple[NDArray[np.intp], Bits]:
+    """The few elements that have a lo: where they are, and target + Δ there, rounded once."""
+    where = np.flatnonzero(delta.lo) if delta.lo is not None else np.empty(0, np.intp)
+    sums = np.empty(where.size, dtype.numpy)
+    for start in range(0, where.size, CHUNK):
+        index = where[start : start + CHUNK]
+        sums[start : start + CHUNK] = _add_wide(target[index], dtype, delta.part(index), 1.0, dtype)
+    return where, sums
 
 
 def add_as(

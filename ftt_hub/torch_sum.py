@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ftt_hub import delta
 from ftt_hub.codecs.abc import DeltaBlock
@@ -30,23 +29,10 @@ def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     sums = torch.from_numpy(target.view(np.uint8)).view(kind)
     hi = np.require(block.hi, requirements=["C", "W"])
     change = torch.from_numpy(hi.view(np.uint8)).view(kind)
+    where, special = delta.sums_with_lo(target, block, dtype)
     for start in range(0, target.size, delta.CHUNK):
         part = slice(start, start + delta.CHUNK)
-        where, special = _with_lo(target[part], block.part(part), dtype)
         torch.add(sums[part], change[part], out=sums[part])
-        if where is not None and special is not None:
-            target[part][where] = special
-        if not all_finite(target[part], dtype):
-            raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")
-
-
-def _with_lo(
-    target: Bits, block: DeltaBlock, dtype: DType
-) -> tuple[NDArray[np.intp] | None, Bits | None]:
-    """The few elements that have a lo, summed exactly."""
-    where = None if block.lo is None else np.flatnonzero(block.lo)
-    if where is None or not where.size:
-        return None, None
-    special = target[where]
-    delta.add(special, block.part(where), dtype)
-    return where, special
+    target[where] = special
+    if not all_finite(target, dtype):
+        raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")
