@@ -179,7 +179,7 @@ def add(target: Bits, delta: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
                 target[part] = _add_plain(target[part], hi, dtype)
             else:
                 target[part] = _add_wide(target[part], dtype, delta.part(part), scale, dtype)
-        if where is not None:
+        if where is not None and sums is not None:
             target[where] = sums
     _require_finite(target, dtype, "target + delta overflows, or the target")
 
