@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ftt_hub import hub
+from ftt_hub.closing import Closing
 from ftt_hub.config import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.container.index import TensorEntry
 from ftt_hub.container.reader import Container
@@ -43,7 +42,7 @@ APPLIED_MARK = "_ftt_hub_applied"
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Adapter(Closing):
     """An adapter's folder, manifest and container.
 
     Attributes:
@@ -73,17 +72,6 @@ class Adapter:
     def close(self) -> None:
         """Close the container."""
         self.container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def adapter_folder(

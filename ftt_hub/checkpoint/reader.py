@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from ftt_hub.checkpoint.pickled import PickledFile
+from ftt_hub.closing import Closing
 from ftt_hub.errors import CheckpointError
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.file import SafetensorsFile
@@ -97,7 +97,7 @@ def _open(path: Path, index: Path | None) -> WeightFile:
     return PickledFile(path) if path.suffix == ".bin" else SafetensorsFile(path)
 
 
-class Checkpoint:
+class Checkpoint(Closing):
     """The weights of a model folder.
 
     Attributes:
@@ -156,14 +156,3 @@ class Checkpoint:
         """Close all files."""
         for file in self._files:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from ftt_hub.closing import Closing
 from ftt_hub.errors import OutputError
 from ftt_hub.staging import writing
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -64,7 +63,7 @@ def plan_shards(
     return {f"model-{i + 1:05}-of-{total:05}.safetensors": s for i, s in enumerate(shards)}
 
 
-class CheckpointWriter:
+class CheckpointWriter(Closing):
     """Writes planned tensors at their offsets into a folder that exists already.
 
     The size of every file is known before the first byte, so the space is reserved up front and a
@@ -140,14 +139,3 @@ class CheckpointWriter:
         """Close all files; what was written stays."""
         while self._files:
             os.close(self._files.pop())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

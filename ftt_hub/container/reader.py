@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
+from ftt_hub.closing import Closing
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.codecs.catalogue import codec
 from ftt_hub.container.anchor import Anchor
@@ -69,7 +69,7 @@ class SlotFile(Protocol):
         """Release them."""
 
 
-class Container:
+class Container(Closing):
     """The frames of an adapter folder, opened for ranged reads from many threads.
 
     Attributes:
@@ -225,14 +225,3 @@ class Container:
         """Close all files."""
         for file in self._files:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

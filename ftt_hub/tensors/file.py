@@ -6,18 +6,17 @@ import os
 import threading
 import weakref
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from ftt_hub.closing import Closing
 from ftt_hub.errors import CheckpointError
 from ftt_hub.tensors.header import TensorInfo, header_length, parse_header
 
 _HAS_PREAD = hasattr(os, "preadv")
 
 
-class RangedFile:
+class RangedFile(Closing):
     """A file read at offsets from many threads.
 
     Raises:
@@ -82,17 +81,6 @@ class RangedFile:
     def close(self) -> None:
         """Close the file; one that is forgotten is closed when it is collected."""
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class SafetensorsFile(RangedFile):
