@@ -21,6 +21,7 @@ from demo.models import prepare
 
 from ftt_hub.assembly import BLOCK_ELEMENTS
 from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.codecs.abc import Place
 from ftt_hub.codecs.exact import ExactCodec, to_ordered
 from ftt_hub.delta import compute
 from ftt_hub.tensors.dtypes import BF16, Bits
@@ -66,7 +67,7 @@ def main() -> None:
                     "BitX style: XOR, byte planes, zstd-3": zstd_planes(base ^ fine),
                     "Δ in bf16 (hi only), byte planes, zstd-3": zstd_planes(block.hi),
                     "order-0 entropy of hi": entropy_bytes(block.hi),
-                    "ftt-hub exact (hi and lo)": len(codec.encode(block)),
+                    "ftt-hub exact (hi and lo)": len(codec.encode(block, Place(name, start))),
                 }
                 for label, size in sizes.items():
                     totals[label] = totals.get(label, 0) + size
