@@ -6,7 +6,7 @@ import re
 
 from ftt_hub.config import AdapterConfig
 from ftt_hub.licences import card_licence
-from ftt_hub.registry.readme import PLACEHOLDER
+from ftt_hub.registry.readme import UNPUBLISHED
 
 _MODEL_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
 TAGS = ("ftt-hub", "transfer-adapter", "diff-vector")
@@ -37,7 +37,7 @@ pip install ftt-hub
 import ftt_hub
 
 model = ftt_hub.AutoTransferModelForCausalLM.from_pretrained(
-    "{placeholder}", base_model="{target}"
+    "{ref}", base_model="{target}"
 )
 ```
 
@@ -46,7 +46,7 @@ Plain `transformers` and `peft` do not know this adapter type unless `ftt_hub` i
 Check a target before you download anything:
 
 ```bash
-ftt-hub verify {placeholder} --target {target}
+ftt-hub verify {ref} --target {target}
 ```
 
 ## Fidelity
@@ -106,7 +106,7 @@ def render(config: AdapterConfig) -> str:
     name = config.fine_tuned.id.rsplit("/", 1)[-1]
     body = _TEMPLATE.format(
         name=name,
-        placeholder=config.extra.get("x-name", f"{PLACEHOLDER}/{name}"),
+        ref=f"{UNPUBLISHED}/{name}",
         target="a-newer-version-of-the-base",
         source=f"`{config.source_base.id}`" + _at(config.source_base.revision),
         tuned=f"`{config.fine_tuned.id}`" + _at(config.fine_tuned.revision),

@@ -23,13 +23,13 @@ from typing import Any
 from ftt_hub.refs import is_version_tag, version_key
 
 CARD_NAME = "README.md"
-PLACEHOLDER = "your-namespace"
+UNPUBLISHED = "your-namespace"
 KEY = "ftt_hub"
 MAX_CARD_BYTES = 1 << 20
 MAX_REASON = 300
 _MAX_VERSIONS = 10_000
 _FRONT = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_PLACEHOLDER = re.compile(re.escape(PLACEHOLDER) + r"/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
+_UNPUBLISHED_NAME = re.compile(re.escape(UNPUBLISHED) + r"/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def split_card(data: bytes) -> tuple[dict[str, Any], str]:
 
 
 def published_card(data: bytes | None, name: str, history: History) -> bytes:
-    """The card to publish: the real name in place of the placeholder, and the versions.
+    """The card to publish: the real name where it was unknown, and the versions.
 
     Args:
         data: The card of the folder, ``None`` when it has none.
@@ -162,7 +162,7 @@ def published_card(data: bytes | None, name: str, history: History) -> bytes:
     if history.versions or history.deprecated:
         front[KEY] = history.to_json()
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    filled = _PLACEHOLDER.sub(lambda _: name, body)
+    filled = _UNPUBLISHED_NAME.sub(lambda _: name, body)
     return (
         f"---\n{header}---\n{filled if filled.startswith(chr(10)) else chr(10) + filled}".encode()
     )
