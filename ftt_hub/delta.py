@@ -15,6 +15,7 @@ This module does no I/O, no logging and knows no device.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
-from ftt_hub.tensors.dtypes import F32, Bits, DType
+from ftt_hub.tensors.dtypes import F16, F32, Bits, DType
 from ftt_hub.tensors.rounding import (
     Floats,
     all_finite,
@@ -33,6 +34,9 @@ from ftt_hub.tensors.rounding import (
     round_to_odd_sum,
     widen,
 )
+
+_SAFE = (1e-25, 1e30)
+"""Sums of squares in float32 that can be trusted; below, single squares may have vanished."""
 
 CHUNK = 1 << 16
 """Elements handled at a time, so that temporaries stay in the processor's cache."""
@@ -65,20 +69,22 @@ class DeltaStatistics:
         self.error_square += other.error_square
 
 
-def _square_sum(values: np.ndarray) -> float:
-    """Σ x² in float64 by numpy's pairwise sum, which is the same on every machine."""
+def _square_sum(values: Floats) -> float:
+    """Σ x², by NumPy's pairwise sum, which is the same on every machine.
+
+    In float32 where that neither overflows nor vanishes (to about 1e-7 for a chunk), else in
+    float64; NaN or infinity where `values` hold such.
+    """
+    if values.dtype == np.float32:
+        total = float(np.square(values).sum())
+        if _SAFE[0] < total < _SAFE[1]:
+            return total
     return float(np.square(values, dtype=np.float64).sum())
 
 
 def _require_finite(bits: Bits, dtype: DType, what: str) -> None:
     if not all_finite(bits, dtype):
         raise NonFiniteError(f"{what} holds NaN or infinity")
-
-
-def _chunk_delta(source: Bits, tuned: Bits, dtype: DType) -> tuple[Bits, Bits | None, float, float]:
-    """hi, lo (or None when it is zero everywhere), ΣΔ² and Σm_s² of one chunk."""
-    hi, lo, minus_delta = exact_difference(source, tuned, dtype)
-    return hi, lo, _square_sum(minus_delta), _square_sum(widen(source, dtype))
 
 
 def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaStatistics]:
@@ -92,25 +98,32 @@ def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaS
     Raises:
         NonFiniteError: Either input holds NaN or infinity, or the difference overflows.
     """
-    _require_finite(source, dtype, "source base")
-    _require_finite(tuned, dtype, "fine-tuned model")
     hi = np.empty_like(source)
-    lo: Bits | None = None
+    places: list[NDArray[np.intp]] = []
+    lows: list[Bits] = []
     statistics = DeltaStatistics(count=source.size)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, source.size, CHUNK):
             part = slice(start, start + CHUNK)
-            hi[part], low, delta_square, source_square = _chunk_delta(
-                source[part], tuned[part], dtype
-            )
-            if low is not None:
-                lo = np.zeros_like(source) if lo is None else lo
-                lo[part] = low
-            statistics.delta_square += delta_square
-            statistics.source_square += source_square
-    statistics.changed = int(np.count_nonzero(source != tuned))
-    _require_finite(hi, dtype, "the difference overflows its dtype: it")
-    return DeltaBlock(hi, lo, dtype), statistics
+            found = exact_difference(source[part], tuned[part], dtype)
+            hi[part] = found.hi
+            if found.places.size:
+                places.append(found.places + start)
+                lows.append(found.lo)
+            statistics.delta_square += _square_sum(found.minus)
+            statistics.source_square += _square_sum(found.base)
+            statistics.changed += int(np.count_nonzero(source[part] != tuned[part]))
+    if not (math.isfinite(statistics.delta_square) and math.isfinite(statistics.source_square)):
+        _require_finite(source, dtype, "source base")
+        _require_finite(tuned, dtype, "fine-tuned model")
+    if dtype is F16 or not math.isfinite(statistics.delta_square):
+        _require_finite(hi, dtype, "the difference overflows its dtype: it")
+    if not places:
+        return DeltaBlock(hi, None, dtype), statistics
+    where = np.concatenate(places)
+    lo = np.zeros_like(source)
+    lo[where] = np.concatenate(lows)
+    return DeltaBlock(hi, lo, dtype, where), statistics
 
 
 def error_square(stored: DeltaBlock, delta: DeltaBlock) -> float:
@@ -184,9 +197,40 @@ def add(target: Bits, delta: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     _require_finite(target, dtype, "target + delta overflows, or the target")
 
 
+def rebuilds(source: Bits, delta: DeltaBlock, tuned: Bits) -> bool:
+    """Whether source + Δ is the fine-tuned model bit for bit, as `add` computes it.
+
+    Where lo is zero the sum is representable, so that it needs no rounding to be compared.
+
+    Args:
+        source: Bits of the source base, in the delta's dtype.
+        delta: The delta of the same elements.
+        tuned: Bits of the fine-tuned model, likewise.
+    """
+    dtype = delta.dtype
+    with np.errstate(over="ignore", invalid="ignore"):
+        where, special = sums_with_lo(source, delta, dtype)
+        if not np.array_equal(special, tuned[where]):
+            return False
+        wrong = sum(
+            _count_unequal(source[part], delta.hi[part], tuned[part], dtype)
+            for part in (slice(n, n + CHUNK) for n in range(0, source.size, CHUNK))
+        )
+        if not wrong:
+            return True
+        return wrong == _count_unequal(source[where], delta.hi[where], tuned[where], dtype)
+
+
+def _count_unequal(source: Bits, hi: Bits, tuned: Bits, dtype: DType) -> int:
+    """Elements at which source + hi, in float32, is not the fine-tuned value."""
+    sums = widen(hi, dtype) + widen(source, dtype)
+    unequal = sums.view(np.uint32) != widen(tuned, dtype).view(np.uint32)
+    return int(np.count_nonzero(unequal))
+
+
 def sums_with_lo(target: Bits, delta: DeltaBlock, dtype: DType) -> tuple[NDArray[np.intp], Bits]:
     """The few elements that have a lo: where they are, and target + Δ there, rounded once."""
-    where = np.flatnonzero(delta.lo) if delta.lo is not None else np.empty(0, np.intp)
+    where = delta.places
     sums = np.empty(where.size, dtype.numpy)
     for start in range(0, where.size, CHUNK):
         index = where[start : start + CHUNK]

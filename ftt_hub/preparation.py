@@ -26,8 +26,6 @@ from ftt_hub.transfer import (
     plan_transfer,
 )
 
-TOKENIZER = "tokenizer.json"
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -79,13 +77,15 @@ def plan_for(
 
 def has_same_tokens(config: AdapterConfig, target: ModelHeaders) -> bool:
     """Whether the Hub's hashes alone show that a target has the fine-tuned model's tokenizer."""
-    theirs = target.identities.get(TOKENIZER)
+    theirs = target.identities.get(vocab.TOKENIZER)
     if theirs is None or config.vocabulary is None:
         return False
     if carries_tokenizer(config):
-        return bool(config.files.get(TOKENIZER, {}).get("sha256") == theirs)
+        return bool(config.files.get(vocab.TOKENIZER, {}).get("sha256") == theirs)
     source = config.source_base
     if source.id == target.label and source.revision in (None, target.commit):
+        return True
+    if theirs in config.vocabulary.files:
         return True
     return tokenizer_identity(source.id, source.revision) == theirs
 

@@ -15,6 +15,9 @@ from ftt_hub.errors import NonFiniteError
 from ftt_hub.tensors.dtypes import BF16, F16, Bits, DType
 from ftt_hub.tensors.rounding import all_finite
 
+_CHUNK = 1 << 15
+"""Elements that stay in the cache; from more of them torch would start threads of its own."""
+
 _TYPES = {BF16: torch.bfloat16, F16: torch.float16}
 
 
@@ -30,9 +33,11 @@ def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     hi = np.require(block.hi, requirements=["C", "W"])
     change = torch.from_numpy(hi.view(np.uint8)).view(kind)
     where, special = delta.sums_with_lo(target, block, dtype)
-    for start in range(0, target.size, delta.CHUNK):
-        part = slice(start, start + delta.CHUNK)
+    finite = True
+    for start in range(0, target.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
         torch.add(sums[part], change[part], out=sums[part])
+        finite &= all_finite(target[part], dtype)
     target[where] = special
-    if not all_finite(target, dtype):
+    if not all_finite(special, dtype) or not (finite or all_finite(target, dtype)):
         raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")

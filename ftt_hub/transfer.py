@@ -142,6 +142,7 @@ def _align(
     if not rows:
         return None, names, []
     entry, info = rows[0]
+    same_tokens = same_tokens or vocab.has_known_file(target.small_file, config.vocabulary)
     target_tokens = None if same_tokens else vocab.read_tokens(target.small_file, target.label)
     same = same_tokens or (
         config.vocabulary is not None

@@ -6,6 +6,7 @@ What cannot be matched is listed, never guessed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ Tokens = Sequence[str | None]
 Rows = NDArray[np.int64]
 MAX_TOKENS = 1 << 24
 MAX_RENAMED = 256
+TOKENIZER = "tokenizer.json"
 
 _NAMES = re.compile(
     r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|embed_out|tok_embeddings|lm_head|shared"
@@ -98,12 +100,34 @@ def tokens_digest(tokens: Tokens) -> str:
     return digest_of(list(tokens))
 
 
-def summarize(tuned: Tokens | None, source: Tokens | None) -> VocabularySummary | None:
-    """What the config records of the fine-tuned model's vocabulary."""
+def has_known_file(
+    small_file: Callable[[str], bytes | None], summary: VocabularySummary | None
+) -> bool:
+    """Whether a model's `tokenizer.json` is one that is known to hold the summary's tokens."""
+    if summary is None or not summary.files:
+        return False
+    data = small_file(TOKENIZER)
+    return data is not None and hashlib.sha256(data).hexdigest() in summary.files
+
+
+def summarize(
+    tuned: Tokens | None, source: Tokens | None, files: Sequence[bytes | None] = ()
+) -> VocabularySummary | None:
+    """What the config records of the fine-tuned model's vocabulary.
+
+    Args:
+        tuned: Its tokens.
+        source: The source base's tokens.
+        files: The `tokenizer.json` of both, in that order, where they have one.
+    """
     if tuned is None:
         return None
+    same = zip((tuned, source), files, strict=False)
+    known = sorted(
+        {hashlib.sha256(data).hexdigest() for tokens, data in same if data and tokens == tuned}
+    )
     if source is None:
-        return VocabularySummary(len(tuned), tokens_digest(tuned))
+        return VocabularySummary(len(tuned), tokens_digest(tuned), files=known)
     renamed = {
         str(i): before
         for i, (before, after) in enumerate(zip(source, tuned, strict=False))
@@ -111,7 +135,7 @@ def summarize(tuned: Tokens | None, source: Tokens | None) -> VocabularySummary 
     }
     if len(renamed) > MAX_RENAMED:
         renamed = {}
-    return VocabularySummary(len(tuned), tokens_digest(tuned), len(source), renamed)
+    return VocabularySummary(len(tuned), tokens_digest(tuned), len(source), renamed, known)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftt_hub import delta
+from ftt_hub.codecs import symbols
 from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
 from ftt_hub.codecs.catalogue import CODECS, codec
 from ftt_hub.codecs.exact import from_ordered, to_ordered
-from ftt_hub.codecs.planes import PCODEC, ZSTD, decode_plane, encode_plane
+from ftt_hub.codecs.planes import (
+    PCODEC,
+    SYMBOLS,
+    ZSTD,
+    decode_plane,
+    encode_plane,
+    encode_values,
+)
 from ftt_hub.codecs.quantized import QuantizedCodec, delta_values
 from ftt_hub.errors import CodecError, UnsupportedError
 from ftt_hub.tensors.dtypes import BF16, DTYPES, F16, F32, DType
@@ -158,6 +166,67 @@ def test_a_plane_is_stored_by_the_smaller_coder(kind: type) -> None:
         back = np.empty_like(plane)
         decode_plane(data, back)
         np.testing.assert_array_equal(back, plane)
+
+
+def grid_block(dtype: DType, count: int, *, seed: int = 0) -> DeltaBlock:
+    """Δ of two models on one grid, as fine-tuning at a low learning rate leaves it."""
+    rng = np.random.default_rng(seed)
+    source = narrow((rng.standard_normal(count) * 0.05).astype(np.float32), dtype)
+    steps = np.rint(rng.standard_normal(count)).astype(np.int16).view(np.uint16)
+    source[source == dtype.sign_bit] = 0
+    return delta.compute(source, source + steps, dtype)[0]
+
+
+@pytest.mark.parametrize("dtype", [BF16, F16], ids=lambda d: d.name)
+def test_differences_on_a_grid_are_coded_as_symbols_within_a_tenth_of_pcodec(dtype: DType) -> None:
+    given_block = grid_block(dtype, 300_001)
+    frame = codec("exact").encode(given_block, Place("w"))
+    hi = frame[16:]
+    assert hi[0] == SYMBOLS
+    assert codec("exact").decode(frame, 300_001, dtype).equals(given_block)
+    integers = to_ordered(given_block.hi, dtype)
+    size = int.from_bytes(frame[4:8], "little")
+    assert size <= 1.1 * len(encode_plane(integers))
+    back = np.empty_like(integers)
+    decode_plane(hi[:size], back)
+    np.testing.assert_array_equal(back, integers)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.95])
+def test_what_does_not_suit_a_table_is_not_coded_as_symbols(share: float) -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.integers(0, 1 << 15, 50_000).astype(np.uint16)
+    assert symbols.suitable_table(dense) is None
+    mostly_one = np.where(rng.random(50_000) < share, 7, rng.integers(0, 100, 50_000))
+    assert symbols.suitable_table(mostly_one.astype(np.uint16)) is None
+
+
+@pytest.mark.parametrize("damage", ["table", "symbol", "rest", "nested", "length", "wide"])
+def test_a_hostile_symbol_payload_is_refused(damage: str) -> None:
+    count = 20_000
+    data = encode_values(grid_block(BF16, count).hi, lambda bits: to_ordered(bits, BF16))
+    assert data[0] == SYMBOLS
+    size = data[1]
+    start = 2 + 2 * size
+    length = int.from_bytes(data[start : start + 4], "little")
+    frame, rest = data[start + 4 : start + 4 + length], data[start + 4 + length :]
+    plane = np.empty(count, np.int16)
+    if damage == "table":
+        data = data[:1] + b"\x00" + data[2:]
+    elif damage == "symbol":
+        worse = symbols.compress(np.full(count, 255, np.uint8))
+        data = bytes([SYMBOLS, 1, 0, 0]) + len(worse).to_bytes(4, "little") + worse
+    elif damage == "rest":
+        data = data[: start + 4 + length] + (b"" if rest else b"\x01junk")
+    elif damage == "nested":
+        missing = symbols.compress(np.ones(count, np.uint8))
+        data = bytes([SYMBOLS, 1, 0, 0]) + len(missing).to_bytes(4, "little") + missing + data
+    elif damage == "length":
+        data = data[:start] + (1 << 31).to_bytes(4, "little") + frame + rest
+    else:
+        plane = np.empty(count, np.int32)
+    with pytest.raises(CodecError):
+        decode_plane(data, plane)
 
 
 def test_a_zstd_bomb_is_refused_before_it_expands() -> None:

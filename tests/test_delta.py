@@ -173,3 +173,24 @@ def test_statistics_are_the_norms_of_delta_and_source() -> None:
     _, found = delta.compute(source, tuned, F32)
     assert (found.count, found.changed) == (3, 2)
     assert (found.delta_square, found.source_square) == (5.0, 25.0)
+
+
+@by_dtype
+@pytest.mark.parametrize("near", [True, False], ids=["near", "anywhere"])
+def test_a_rebuilt_model_is_told_from_one_that_differs_in_a_bit(dtype: DType, near: bool) -> None:
+    source, tuned = finite_bits(dtype, 1), finite_bits(dtype, 2)
+    if near:
+        tuned = source + np.random.default_rng(3).integers(0, 3, source.size).astype(dtype.numpy)
+    block, _ = delta.compute(source, tuned, dtype)
+    assert delta.rebuilds(source, block, tuned)
+    places = block.places
+    for index in (0, source.size - 1, *places[:1]):
+        other = tuned.copy()
+        other[index] ^= 1
+        assert not delta.rebuilds(source, block, other)
+
+
+@by_dtype
+def test_special_pairs_are_rebuilt(dtype: DType) -> None:
+    source, tuned = specials(dtype)
+    assert delta.rebuilds(source, delta.compute(source, tuned, dtype)[0], tuned)

@@ -22,11 +22,20 @@ class DeltaBlock:
         hi: Bits of the difference rounded to `dtype`; −0.0 where nothing changes. 1-D.
         lo: Bits of the rounding error, or ``None`` when it is zero everywhere.
         dtype: BF16, F16 or F32.
+        known_places: Where lo is not +0.0, ascending, if whoever made the block knew.
     """
 
     hi: Bits
     lo: Bits | None
     dtype: DType
+    known_places: NDArray[np.intp] | None = None
+
+    @property
+    def places(self) -> NDArray[np.intp]:
+        """Where lo is not +0.0, ascending."""
+        if self.lo is None:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero(self.lo != 0) if self.known_places is None else self.known_places
 
     def part(self, where: slice | NDArray[Any]) -> DeltaBlock:
         """The elements selected by a slice or index array."""
@@ -39,9 +48,13 @@ class DeltaBlock:
 
     def equals(self, other: DeltaBlock) -> bool:
         """Whether both hold the same bits."""
-        mine, theirs = (np.zeros_like(d.hi) if d.lo is None else d.lo for d in (self, other))
-        same = np.array_equal(self.hi, other.hi) and np.array_equal(mine, theirs)
-        return self.dtype == other.dtype and same
+        mine, theirs = self.places, other.places
+        if self.dtype != other.dtype or not np.array_equal(mine, theirs):
+            return False
+        same_lo = (
+            self.lo is None or other.lo is None or np.array_equal(self.lo[mine], other.lo[theirs])
+        )
+        return same_lo and np.array_equal(self.hi, other.hi)
 
 
 def identity(count: int, dtype: DType) -> DeltaBlock:

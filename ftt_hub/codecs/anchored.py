@@ -121,8 +121,9 @@ def _difference(source: Bits, tuned: Bits, dtype: DType) -> DeltaBlock:
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, source.size, CHUNK):
             part = np.s_[start : start + CHUNK]
-            hi[part], low, _ = exact_difference(source[part], tuned[part], dtype)
-            if low is not None:
+            found = exact_difference(source[part], tuned[part], dtype)
+            hi[part] = found.hi
+            if found.places.size:
                 lo = np.zeros_like(source) if lo is None else lo
-                lo[part] = low
+                lo[found.places + start] = found.lo
     return DeltaBlock(hi, lo, dtype)

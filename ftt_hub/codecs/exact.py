@@ -26,8 +26,10 @@ from ftt_hub.codecs.planes import (
     Plane,
     decode_places,
     decode_plane,
+    decode_values,
     encode_places,
     encode_plane,
+    encode_values,
 )
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -72,8 +74,8 @@ class ExactCodec:
         del place
         if block.is_identity:
             return b""
-        hi = encode_plane(to_ordered(block.hi, block.dtype))
-        places = np.zeros(0, np.intp) if block.lo is None else np.flatnonzero(block.lo)
+        hi = encode_values(block.hi, lambda bits: to_ordered(bits, block.dtype))
+        places = block.places
         where = lo = b""
         if block.lo is not None and places.size:
             where = encode_places(places)
@@ -97,13 +99,15 @@ class ExactCodec:
             )
         second = _HEAD.size + lengths[0]
         third = second + lengths[1]
-        hi = from_ordered(_plane(frame[_HEAD.size : second], count, dtype), dtype)
+        hi = decode_values(
+            frame[_HEAD.size : second], count, dtype.itemsize, lambda n: from_ordered(n, dtype)
+        )
         if not number:
             return DeltaBlock(hi, None, dtype)
         places = decode_places(frame[second:third], number, count)
         lo = np.zeros_like(hi)
         lo[places] = _absolute(_plane(frame[third:], number, dtype), hi[places], dtype)
-        return DeltaBlock(hi, lo, dtype)
+        return DeltaBlock(hi, lo, dtype, places)
 
     def parameters(self) -> dict[str, object]:
         return {}

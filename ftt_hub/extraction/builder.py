@@ -290,7 +290,9 @@ class AdapterBuilder:
             hyperparameters=given.hyperparameters,
             license=given.license,
             differences=differences(source, tuned, tokens, files),
-            vocabulary=vocab.summarize(tokens[1], tokens[0]),
+            vocabulary=vocab.summarize(
+                tokens[1], tokens[0], [m.small_file(vocab.TOKENIZER) for m in (tuned, source)]
+            ),
             generation_config=generation_config(tuned),
             extra={"x-generator": f"ftt-hub {__version__}"},
         )  # fmt: skip

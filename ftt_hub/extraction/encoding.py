@@ -228,11 +228,13 @@ def _check(codec: Codec, frame: bytes, block: DeltaBlock, place: Place) -> float
     decoded = codec.decode(frame, block.hi.size, block.dtype, place.source)
     if not codec.exact:
         return delta.error_square(decoded, block)
-    if decoded.equals(block) and place.source is not None and place.tuned is not None:
-        rebuilt = place.source.copy()
-        delta.add(rebuilt, decoded, block.dtype)
-        if np.array_equal(rebuilt, place.tuned):
-            return 0.0
+    if (
+        decoded.equals(block)
+        and place.source is not None
+        and place.tuned is not None
+        and delta.rebuilds(place.source, decoded, place.tuned)
+    ):
+        return 0.0
     raise IntegrityError(
         "the encoded delta does not give the fine-tuned tensor back",
         where=place.name,

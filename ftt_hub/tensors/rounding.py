@@ -7,6 +7,7 @@ rounding to a narrower format is the correct rounding of the exact sum (Boldo an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,48 +60,78 @@ def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return s, e
 
 
-_GAP = 15 << 7
-"""Eight-bit numbers whose exponents lie this far apart at most differ by one of 24 bits."""
+@dataclass(frozen=True)
+class Difference:
+    """Tuned − source, exactly, as hi + lo in their own dtype.
+
+    Attributes:
+        hi: Bits of the difference rounded to nearest.
+        places: Where lo is not +0.0, ascending.
+        lo: Bits of lo there.
+        minus: The negated difference as float32, for sums; NaN or infinity anywhere shows in it.
+        base: The values of `source`.
+    """
+
+    hi: Bits
+    places: NDArray[np.intp]
+    lo: Bits
+    minus: NDArray[np.float32]
+    base: NDArray[np.float32]
 
 
-def _far_apart(first: Bits, second: Bits) -> NDArray[np.intp]:
-    """Places where the difference of two BF16 numbers may not be exact in float32."""
-    exponents = np.uint16(BF16.infinity)
-    gaps = np.subtract(first & exponents, second & exponents).view(np.int16)
-    if int(gaps.min(initial=0)) >= -_GAP and int(gaps.max(initial=0)) <= _GAP:
-        return np.zeros(0, np.intp)
-    return np.flatnonzero((gaps < -_GAP) | (gaps > _GAP))
+def _inexact_bf16(
+    source: Bits, tuned: Bits, minus: NDArray[np.float32], upper: Bits
+) -> NDArray[np.intp]:
+    """Places at which the BF16 difference may leave a lo.
+
+    Either float32 holds more of the difference than BF16 can, which its lower half shows; or one
+    number is so much smaller than the other that it is lost in the sum.
+    """
+    found = minus.view(np.uint32).astype(np.uint16) != 0
+    lost = upper == source
+    lost |= upper == (tuned ^ np.uint16(BF16.sign_bit))
+    if lost.any():
+        found |= lost & ((tuned << np.uint16(1)) != 0) & ((source << np.uint16(1)) != 0)
+    return np.flatnonzero(found)
 
 
-def exact_difference(
-    source: Bits, tuned: Bits, dtype: DType
-) -> tuple[Bits, Bits | None, NDArray[np.float32]]:
-    """Tuned − source as hi + lo in their own dtype, and the negated difference as float32.
+def exact_difference(source: Bits, tuned: Bits, dtype: DType) -> Difference:
+    """Tuned − source as hi + lo; `ftt_hub.delta` explains the signs of zero.
 
-    lo is ``None`` when it is zero everywhere; `ftt_hub.delta` explains the signs of zero.
     Meant for chunks that fit the processor's cache.
     """
     base, fine = widen(source, dtype), widen(tuned, dtype)
-    places: NDArray[np.intp] | slice = np.s_[:]
     if dtype is BF16:
-        minus_delta, places = base - fine, _far_apart(source, tuned)
-        error = two_sum(base[places], -fine[places])[1]
+        minus = base - fine
+        hi = np.right_shift(minus.view(np.uint32), 16).astype(np.uint16)
+        maybe = _inexact_bf16(source, tuned, minus, hi)
+        parts, error = minus[maybe], two_sum(base[maybe], -fine[maybe])[1]
+        rounded = narrow(parts, dtype)
+        hi[maybe] = rounded
     else:
-        minus_delta, error = two_sum(base, -fine)
-    minus_hi = narrow(np.asarray(minus_delta, np.float32), dtype)
-    hi = np.bitwise_xor(minus_hi, minus_hi.dtype.type(dtype.sign_bit))
-    residue = minus_delta - widen(minus_hi, dtype)
-    residue[places] += error
-    lo: Bits | None = None
-    if residue.any():
-        values = np.asarray(-residue, np.float32)
-        lo = narrow(values, dtype)
-        lo[values == 0] = 0
-    negative_zero = (tuned == dtype.sign_bit) & (source != dtype.sign_bit)
+        minus, error = (np.asarray(part, np.float32) for part in two_sum(base, -fine))
+        maybe, parts = np.arange(source.size), minus
+        rounded = narrow(minus, dtype)
+        hi = rounded.copy()
+    residue = np.asarray(parts - widen(rounded, dtype) + error, np.float32)
+    kept = np.flatnonzero(residue)
+    places, lo = maybe[kept], narrow(-residue[kept], dtype)
+    np.bitwise_xor(hi, hi.dtype.type(dtype.sign_bit), out=hi)
+    negative_zero = tuned == dtype.sign_bit
     if negative_zero.any():
-        lo = np.zeros_like(hi) if lo is None else lo
-        lo[negative_zero] = dtype.sign_bit
-    return hi, lo, np.asarray(minus_delta, np.float32)
+        negative_zero &= source != dtype.sign_bit
+        places, lo = _merged(places, lo, np.flatnonzero(negative_zero), dtype)
+    return Difference(hi, places, lo, minus, base)
+
+
+def _merged(
+    places: NDArray[np.intp], lo: Bits, negative_zeros: NDArray[np.intp], dtype: DType
+) -> tuple[NDArray[np.intp], Bits]:
+    """Places and lo with lo = −0.0 at those of negative zeros, where there is no other lo."""
+    joined = np.concatenate([places, negative_zeros])
+    values = np.concatenate([lo, np.full(negative_zeros.size, dtype.sign_bit, lo.dtype)])
+    order = np.argsort(joined, kind="stable")
+    return joined[order], values[order]
 
 
 def _add_to_odd(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Adds golden frames for a codec that has none yet: `python tests/golden/make.py CODEC`."""
+"""Adds golden frames that are missing: `python tests/golden/make.py CODEC`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,42 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from test_codecs import FLOATS, case
+from test_codecs import FLOATS, case, grid_block
 
+from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
 from ftt_hub.codecs.catalogue import codec
+from ftt_hub.tensors.dtypes import BF16
 
 
 def main(codec_id: str) -> None:
     """Write the missing frames; existing ones are never overwritten."""
+    chosen = codec(codec_id)
     for dtype in FLOATS:
-        path = Path(__file__).parent / f"{codec_id}-{dtype.name}-small.frame"
-        if path.exists():
-            continue
-        chosen = codec(codec_id)
         given, place = case(chosen, dtype, 600, lo=True, seed=7)
-        frame = chosen.encode(given, place)
-        decoded = chosen.decode(frame, 600, dtype, place.source)
-        lo = b"" if decoded.lo is None else decoded.lo.tobytes()
-        facts = {
-            "codec": codec_id,
-            "dtype": dtype.name,
-            "count": 600,
-            "hi": hashlib.sha256(decoded.hi.tobytes()).hexdigest(),
-            "lo": hashlib.sha256(lo).hexdigest(),
-        }
-        path.write_bytes(frame)
-        if place.source is not None:
-            path.with_suffix(".source").write_bytes(place.source.tobytes())
-        path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
+        write(chosen, f"{codec_id}-{dtype.name}-small", given, place)
+    if codec_id == "exact":
+        write(chosen, "exact-BF16-symbols", grid_block(BF16, 17_000), Place("w"))
+
+
+def write(chosen: Codec, name: str, given: DeltaBlock, place: Place) -> None:
+    """One frame with the facts about it, unless it is there."""
+    path, count = Path(__file__).parent / f"{name}.frame", given.hi.size
+    if path.exists():
+        return
+    frame = chosen.encode(given, place)
+    decoded = chosen.decode(frame, count, given.dtype, place.source)
+    lo = b"" if decoded.lo is None else decoded.lo.tobytes()
+    facts = {
+        "codec": chosen.id,
+        "dtype": given.dtype.name,
+        "count": count,
+        "hi": hashlib.sha256(decoded.hi.tobytes()).hexdigest(),
+        "lo": hashlib.sha256(lo).hexdigest(),
+    }
+    path.write_bytes(frame)
+    if place.source is not None:
+        path.with_suffix(".source").write_bytes(place.source.tobytes())
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":
