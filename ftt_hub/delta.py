@@ -184,17 +184,40 @@ def add(target: Bits, delta: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     """
     plain = scale == 1.0 and (delta.dtype == dtype or dtype is F32)
     with np.errstate(over="ignore", invalid="ignore"):
-        where, sums = sums_with_lo(target, delta, dtype) if plain else (None, None)
-        for start in range(0, target.size, CHUNK):
-            part = slice(start, start + CHUNK)
-            if plain:
-                hi = convert(delta.hi[part], delta.dtype, dtype)
-                target[part] = _add_plain(target[part], hi, dtype)
-            else:
+        if delta.changed is not None:
+            _add_sparse(target, dtype, delta, delta.changed, scale)
+        elif plain:
+            _add_dense(target, dtype, delta)
+        else:
+            for start in range(0, target.size, CHUNK):
+                part = slice(start, start + CHUNK)
                 target[part] = _add_wide(target[part], dtype, delta.part(part), scale, dtype)
-        if where is not None and sums is not None:
-            target[where] = sums
     _require_finite(target, dtype, "target + delta overflows, or the target")
+
+
+def _add_dense(target: Bits, dtype: DType, delta: DeltaBlock) -> None:
+    """Target + hi everywhere, and the whole sum again at the few places that have a lo."""
+    where, sums = sums_with_lo(target, delta, dtype)
+    for start in range(0, target.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        hi = convert(delta.hi[part], delta.dtype, dtype)
+        target[part] = _add_plain(target[part], hi, dtype)
+    target[where] = sums
+
+
+def _add_sparse(
+    target: Bits, dtype: DType, delta: DeltaBlock, changed: NDArray[np.intp], scale: float
+) -> None:
+    """Add only where a sparse delta changes something, or has a lo."""
+    if scale == 1.0 and delta.dtype == dtype:
+        where, sums = sums_with_lo(target, delta, dtype)
+        target[changed] = _add_plain(target[changed], delta.hi[changed], dtype)
+        target[where] = sums
+        return
+    index = np.union1d(changed, delta.places)
+    for start in range(0, index.size, CHUNK):
+        part = index[start : start + CHUNK]
+        target[part] = _add_wide(target[part], dtype, delta.part(part), scale, dtype)
 
 
 def rebuilds(source: Bits, delta: DeltaBlock, tuned: Bits) -> bool:

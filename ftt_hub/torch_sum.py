@@ -25,7 +25,7 @@ def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     """Target ← target + scale·Δ in place; the same bits and errors as `delta.add`."""
     kind = _TYPES.get(dtype)
     plain = scale == 1.0 and block.dtype == dtype and target.flags.c_contiguous and target.size
-    if kind is None or not plain:
+    if kind is None or not plain or block.changed is not None:
         delta.add(target, block, dtype, scale=scale)
         return
     # Views, not copies; torch wants to be told about read-only memory, numpy only marks it.

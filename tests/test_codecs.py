@@ -192,6 +192,49 @@ def test_differences_on_a_grid_are_coded_as_symbols_within_a_tenth_of_pcodec(dty
     np.testing.assert_array_equal(back, integers)
 
 
+@by_dtype
+@pytest.mark.parametrize("share", [1e-4, 0.01, 0.1])
+@pytest.mark.parametrize("scale", [1.0, -0.5])
+def test_a_sparse_delta_costs_about_its_entropy_and_adds_like_a_dense_one(
+    dtype: DType, share: float, scale: float
+) -> None:
+    rng, count = np.random.default_rng(0), 100_000
+    source, target = (
+        narrow((rng.standard_normal(count) * 0.05).astype(np.float32), dtype) for _ in range(2)
+    )
+    tuned = source.copy()
+    chosen = rng.random(count) < share
+    tuned[chosen] ^= 1
+    given_block = delta.compute(source, tuned, dtype)[0]
+    frame = codec("exact").encode(given_block, Place("w"))
+    decoded = codec("exact").decode(frame, count, dtype)
+    assert decoded.equals(given_block)
+    assert decoded.changed is not None
+    np.testing.assert_array_equal(decoded.changed, np.flatnonzero(chosen))
+    entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+    assert 8 * len(frame) <= 1.1 * count * (entropy + share * 10) + 8 * 400
+    sparse, dense = target.copy(), target.copy()
+    delta.add(sparse, decoded, dtype, scale=scale)
+    delta.add(dense, given_block, dtype, scale=scale)
+    np.testing.assert_array_equal(sparse, dense)
+
+
+@pytest.mark.parametrize("damage", ["head", "none", "many", "length"])
+def test_a_hostile_sparse_plane_is_refused(damage: str) -> None:
+    hi = np.full(5000, BF16.sign_bit, np.uint16)
+    hi[::50] = 0x3C00
+    frame = bytearray(codec("exact").encode(DeltaBlock(hi, None, BF16), Place("w")))
+    assert frame[16] == 4
+    if damage == "head":
+        frame = frame[:4] + bytes([3, 0, 0, 0]) + bytes(8) + b"\x04ab"
+    elif damage in ("none", "many"):
+        frame[17:21] = (0 if damage == "none" else 5001).to_bytes(4, "little")
+    else:
+        frame[21:25] = (1 << 31).to_bytes(4, "little")
+    with pytest.raises(CodecError):
+        codec("exact").decode(bytes(frame), 5000, BF16)
+
+
 @pytest.mark.parametrize("share", [0.7, 0.95])
 def test_what_does_not_suit_a_table_is_not_coded_as_symbols(share: float) -> None:
     rng = np.random.default_rng(0)

@@ -23,12 +23,15 @@ class DeltaBlock:
         lo: Bits of the rounding error, or ``None`` when it is zero everywhere.
         dtype: BF16, F16 or F32.
         known_places: Where lo is not +0.0, ascending, if whoever made the block knew.
+        changed: Where hi may be anything but −0.0, ascending, if the block is sparse and was stored
+            so: adding it then touches these elements only.
     """
 
     hi: Bits
     lo: Bits | None
     dtype: DType
     known_places: NDArray[np.intp] | None = None
+    changed: NDArray[np.intp] | None = None
 
     @property
     def places(self) -> NDArray[np.intp]:
@@ -55,6 +58,15 @@ class DeltaBlock:
             self.lo is None or other.lo is None or np.array_equal(self.lo[mine], other.lo[theirs])
         )
         return same_lo and np.array_equal(self.hi, other.hi)
+
+
+def scattered(
+    values: Bits, places: NDArray[np.intp], count: int, dtype: DType
+) -> tuple[Bits, NDArray[np.intp]]:
+    """Bits of hi with values at some places and "no change" elsewhere, and the places."""
+    hi = np.full(count, dtype.sign_bit, dtype.numpy)
+    hi[places] = values
+    return hi, places
 
 
 def identity(count: int, dtype: DType) -> DeltaBlock:

@@ -3,7 +3,9 @@
 A frame is::
 
     u32 × 4 little-endian   elements whose lo is not +0.0; bytes of each of the three planes
-    hi plane                all of hi, as ordered integers
+    hi plane                all of hi, as ordered integers; or coder byte 4, u32 × 2 (number of
+                            elements that change, bytes of the next), a places plane of them, and
+                            a plane of their hi
     places plane            int32, the zeros of lo before each element that is not
     lo plane                those elements of lo, relative to hi
 
@@ -20,8 +22,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import DeltaBlock, Place, identity
+from ftt_hub.codecs.abc import DeltaBlock, Place, identity, scattered
 from ftt_hub.codecs.planes import (
     Plane,
     decode_places,
@@ -34,6 +37,11 @@ from ftt_hub.codecs.planes import (
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits, DType
 
+SPARSE = 4
+SPARSE_BELOW = 0.125
+"""Part of changed elements below which their places are coded instead of all of hi."""
+
+_SPARSE_HEAD = struct.Struct("<BII")
 _HEAD = struct.Struct("<IIII")
 _CHUNK = 1 << 16  # elements whose temporaries stay in the processor's cache
 
@@ -74,7 +82,7 @@ class ExactCodec:
         del place
         if block.is_identity:
             return b""
-        hi = encode_values(block.hi, lambda bits: to_ordered(bits, block.dtype))
+        hi = _encode_hi(block.hi, block.dtype)
         places = block.places
         where = lo = b""
         if block.lo is not None and places.size:
@@ -99,18 +107,53 @@ class ExactCodec:
             )
         second = _HEAD.size + lengths[0]
         third = second + lengths[1]
-        hi = decode_values(
-            frame[_HEAD.size : second], count, dtype.itemsize, lambda n: from_ordered(n, dtype)
-        )
+        hi, changed = _decode_hi(frame[_HEAD.size : second], count, dtype)
         if not number:
-            return DeltaBlock(hi, None, dtype)
+            return DeltaBlock(hi, None, dtype, None, changed)
         places = decode_places(frame[second:third], number, count)
         lo = np.zeros_like(hi)
         lo[places] = _absolute(_plane(frame[third:], number, dtype), hi[places], dtype)
-        return DeltaBlock(hi, lo, dtype, places)
+        return DeltaBlock(hi, lo, dtype, places, changed)
 
     def parameters(self) -> dict[str, object]:
         return {}
+
+
+def _encode_hi(hi: Bits, dtype: DType) -> bytes:
+    """The hi plane; of one in which little changes only that."""
+
+    def ordered(bits: Bits) -> Plane:
+        return to_ordered(bits, dtype)
+
+    same = hi == dtype.sign_bit
+    if not 0 < hi.size - int(np.count_nonzero(same)) <= SPARSE_BELOW * hi.size:
+        return encode_values(hi, ordered)
+    changed = np.flatnonzero(~same)
+    places = encode_places(changed)
+    head = _SPARSE_HEAD.pack(SPARSE, changed.size, len(places))
+    return head + places + encode_values(hi[changed], ordered)
+
+
+def _decode_hi(data: bytes, count: int, dtype: DType) -> tuple[Bits, NDArray[np.intp] | None]:
+    """Bits of hi, and where it changes something if that is what was stored."""
+
+    def bits(integers: Plane) -> Bits:
+        return from_ordered(integers, dtype)
+
+    if data[:1] != bytes([SPARSE]):
+        return decode_values(data, count, dtype.itemsize, bits), None
+    if len(data) < _SPARSE_HEAD.size:
+        raise CodecError("frame is cut short", expected="the head of a sparse plane")
+    _, number, length = _SPARSE_HEAD.unpack_from(data)
+    second = _SPARSE_HEAD.size + length
+    if not 0 < number <= count or second >= len(data):
+        raise CodecError(
+            "the head does not match the sparse plane", expected=f"1 to {count} elements",
+            found=number,
+        )  # fmt: skip
+    places = decode_places(data[_SPARSE_HEAD.size : second], number, count)
+    values = decode_values(data[second:], number, dtype.itemsize, bits)
+    return scattered(values, places, count, dtype)
 
 
 def _relative(lo: Bits, hi: Bits, dtype: DType) -> Plane:

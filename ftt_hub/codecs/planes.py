@@ -184,7 +184,7 @@ def encode_places(places: NDArray[np.intp]) -> bytes:
     return encode_plane(zeros.astype("<i4"))
 
 
-def decode_places(data: bytes, number: int, count: int) -> NDArray[np.int64]:
+def decode_places(data: bytes, number: int, count: int) -> NDArray[np.intp]:
     """Inverse of `encode_places`: `number` ascending places below `count`.
 
     Raises:
@@ -192,7 +192,7 @@ def decode_places(data: bytes, number: int, count: int) -> NDArray[np.int64]:
     """
     gaps: NDArray[np.int32] = np.empty(number, "<i4")
     decode_plane(data, gaps)
-    places = np.cumsum(gaps, dtype=np.int64)
+    places = np.cumsum(gaps, dtype=np.intp)
     places += np.arange(number)
     if number and (int(gaps.min()) < 0 or int(places[-1]) >= count):
         raise CodecError("places lie outside the block", expected=f"below {count}")

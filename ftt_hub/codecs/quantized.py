@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import DeltaBlock, Place, identity
+from ftt_hub.codecs.abc import DeltaBlock, Place, identity, scattered
 from ftt_hub.codecs.dither import uniforms
 from ftt_hub.codecs.planes import (
     Plane,
@@ -119,8 +119,12 @@ class QuantizedCodec:
         del source
         if not frame:
             return identity(count, dtype)
-        levels, step = unpack(frame, count)
-        return DeltaBlock(_bits(levels, step, dtype), None, dtype)
+        levels, places, step = unpack(frame, count)
+        bits = _bits(levels, step, dtype)
+        if places is None:
+            return DeltaBlock(bits, None, dtype)
+        hi, changed = scattered(bits, places, count, dtype)
+        return DeltaBlock(hi, None, dtype, None, changed)
 
     def parameters(self) -> dict[str, object]:
         value: dict[str, object] = {"step": self.step, "rounding": self.rounding}
@@ -149,8 +153,8 @@ def pack(levels: Plane, step: float) -> bytes:
     return _HEAD.pack(kind, step, places.size, len(first), len(second)) + first + second
 
 
-def unpack(frame: bytes, count: int) -> tuple[Plane, float]:
-    """Levels and step of an untrusted frame.
+def unpack(frame: bytes, count: int) -> tuple[Plane, NDArray[np.intp] | None, float]:
+    """Levels of an untrusted frame, their places unless every element has one, and the step.
 
     Raises:
         CodecError: Malformed, or of another number of elements.
@@ -171,24 +175,15 @@ def unpack(frame: bytes, count: int) -> tuple[Plane, float]:
         )
     first, second = frame[_HEAD.size : _HEAD.size + one], frame[_HEAD.size + one :]
     if kind & _SPARSE_KIND:
-        return _unpack_sparse(first, second, (nonzero, count), width), step
+        places = decode_places(first, nonzero, count)
+        values: Plane = np.empty(nonzero, width)
+        decode_plane(second, values)
+        return values, places, step
     levels: Plane = np.empty(count, width)
     decode_plane(first, levels)
     if second or np.count_nonzero(levels) != nonzero:
         raise CodecError("the head does not match the plane", expected=f"{nonzero} elements")
-    return levels, step
-
-
-def _unpack_sparse(
-    first: bytes, second: bytes, counts: tuple[int, int], width: np.dtype[np.signedinteger]
-) -> Plane:
-    nonzero, count = counts
-    places = decode_places(first, nonzero, count)
-    values: Plane = np.empty(nonzero, width)
-    decode_plane(second, values)
-    levels: Plane = np.zeros(count, width)
-    levels[places] = values
-    return levels
+    return levels, None, step
 
 
 def _bits(levels: Plane, step: float, dtype: DType) -> Bits:
