@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ from ftt_hub.cli.options import ByteSize, json_option, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.config import AdapterConfig
+    from ftt_hub.extraction.trial import LossTrial
 
 CODECS = ("exact", "anchored", "quantized", "auto")
 METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
@@ -31,6 +33,12 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
               help="quantized: largest relative error of Δ, rounded to nearest.")  # fmt: skip
 @click.option("--noise", type=float, metavar="N",
               help="quantized: error relative to the weights (default 0.01).")  # fmt: skip
+@click.option("--max-loss-increase", type=float, metavar="L",
+              help="quantized: fewest bits that add at most L to the loss.")  # fmt: skip
+@click.option("--text", type=click.Path(), metavar="FILE",
+              help="Held-out text, plain or JSONL: choose by the loss on it.")  # fmt: skip
+@click.option("--target", metavar="MODEL",
+              help="--text: what Δ is added to (default SOURCE_BASE).")  # fmt: skip
 @click.option("--rounding", type=click.Choice(["nearest", "stochastic"]),
               help="quantized: chosen by rule unless given.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
@@ -57,6 +65,9 @@ def command(
     target_size: int | None,
     max_error: float | None,
     noise: float | None,
+    max_loss_increase: float | None,
+    text: str | None,
+    target: str | None,
     rounding: str | None,
     seed: int,
     languages: tuple[str, ...],
@@ -79,25 +90,34 @@ def command(
     from ftt_hub.api import extract
     from ftt_hub.extraction.builder import Provenance
     from ftt_hub.extraction.choice import Coding
+    from ftt_hub.extraction.trial import LossTrial
 
     provenance = Provenance(
         languages=languages, datasets=datasets, method=method, license=licence,
         source_id=source_id, fine_tuned_id=fine_tuned_id,
     )  # fmt: skip
-    limited = any(item is not None for item in (bits, target_size, max_error, noise, rounding))
+    if text is None and (max_loss_increase is not None or target is not None):
+        raise click.UsageError("--max-loss-increase and --target need --text FILE.")
+    limits = (bits, target_size, max_error, noise, rounding, text)
+    limited = any(item is not None for item in limits)
     coding = Coding(
         codec or ("quantized" if limited else "exact"), bits=bits, target_size=target_size,
         max_error=max_error, noise=noise, rounding=rounding, seed=seed,
     )  # fmt: skip
+    trial = None
+    if text is not None:
+        trial = LossTrial(Path(text), target, max_loss_increase)
     with progress_bar() as bar:
         adapter = extract(
             source_base, fine_tuned, out, codec=coding, provenance=provenance,
-            sketch=not no_sketch, workers=workers, resume=resume, progress=bar,
+            sketch=not no_sketch, workers=workers, resume=resume, progress=bar, trial=trial,
         )  # fmt: skip
     config = adapter.config
     if as_json:
-        print_json(config.to_json())
+        print_json(config.to_json() | ({} if trial is None else {"trial": trial.to_json()}))
         return
+    if trial is not None:
+        _print_trial(trial)
     fidelity = config.fidelity
     stored = sum(facts["size"] for facts in config.files.values())
     print_line(
@@ -105,6 +125,27 @@ def command(
         f"{fidelity.bits_per_weight:.3g} bits a weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")
+
+
+def _print_trial(trial: LossTrial) -> None:
+    """The curve that the codec was chosen by."""
+    from ftt_hub.cli.output import print_line, print_table
+
+    print_line(f"loss of m_t {trial.before:.4f}, of m_t + Δ {trial.exact:.4f} (nats a token)")
+    rows = [
+        (
+            "chosen" if point is trial.chosen else "",
+            point.rounding,
+            f"{point.bits_per_weight:.3g}",
+            f"{point.noise:.2%}",
+            f"{point.loss.value:.4f}",
+            f"{point.increase:+.4f}",
+        )
+        for point in sorted(trial.points, key=lambda point: (point.rounding, point.step))
+    ]
+    head = ("", "rounding", "bits/weight", "noise", "loss", "increase [95%]")
+    print_table(None, head, rows)
+    print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats a token")
 
 
 def _fidelity(config: AdapterConfig) -> str:

@@ -15,6 +15,7 @@ from ftt_hub.container.folder import CARD_NAME, check_adapter
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
+from ftt_hub.extraction.trial import LossTrial
 from ftt_hub.ledger import deprecate, preview, versions
 from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
@@ -56,6 +57,7 @@ def extract(
     workers: int | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    trial: LossTrial | None = None,
 ) -> TransferAdapter:
     """Make the transfer adapter Δ = fine_tuned − source_base (Lin et al. 2025, §2).
 
@@ -72,9 +74,11 @@ def extract(
         workers: Threads; default the cores, at most 8.
         resume: Continue the work of a run that was killed.
         progress: Watches.
+        trial: Text on which lossy codecs are tried: the step that keeps the loss within its limit,
+            or the better rounding. Afterwards it holds what was measured.
 
     Raises:
-        ExtractionError: The two do not make a diff vector.
+        ExtractionError: The two do not make a diff vector, or no step keeps the loss in its limit.
         CheckpointError: One of them is not a readable model, or holds NaN.
         OutputError: `out_dir` is not empty, or the disk is full.
     """
@@ -89,7 +93,7 @@ def extract(
             check_claim(tuned.folder, given.fine_tuned_id)
             AdapterBuilder(
                 Model(source, source_headers), Model(tuned, tuned_headers), out,
-                given, coding, sketch, workers, progress or Silent(),
+                given, coding, sketch, workers, progress or Silent(), trial,
             ).build(resume=resume)  # fmt: skip
     return TransferAdapter.from_pretrained(out)
 

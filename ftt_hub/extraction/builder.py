@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ from ftt_hub.extraction.behaviour import (
     travelling_files,
     write_travelling,
 )
-from ftt_hub.extraction.choice import Coding, choose_codec
+from ftt_hub.extraction.choice import AUTO, Coding, choose_codec
 from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
 from ftt_hub.extraction.summary import digest, fidelity, summary
+from ftt_hub.extraction.trial import Bench, LossTrial, run
 from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import partial_folder, staged_folder, write_atomic
@@ -97,6 +99,7 @@ class AdapterBuilder:
         sketch: Whether to store a sample of the source base.
         workers: Threads; default the cores, at most 8.
         progress: Watches.
+        trial: Text on which codecs are tried before one is chosen.
     """
 
     source: Model
@@ -107,6 +110,7 @@ class AdapterBuilder:
     sketch: bool = True
     workers: int | None = None
     progress: Progress = field(default_factory=Silent)
+    trial: LossTrial | None = None
 
     def build(self, *, resume: bool = False) -> AdapterConfig:
         """Make the folder; it appears whole or not at all.
@@ -120,7 +124,7 @@ class AdapterBuilder:
         tokens = self._tokens()
         self._check_partial(resume)
         codec = choose_codec(
-            self.coding, pairs, self.source.checkpoint, self.tuned.checkpoint, self.workers,
+            self._tried(), pairs, self.source.checkpoint, self.tuned.checkpoint, self.workers,
             self.progress,
         )  # fmt: skip
         discard = True
@@ -137,6 +141,26 @@ class AdapterBuilder:
             if discard:
                 shutil.rmtree(partial_folder(self.out), ignore_errors=True)
         return config
+
+    def _tried(self) -> Coding:
+        """The coding, its step chosen by trials where there is a text."""
+        if self.trial is None:
+            return self.coding
+        if self.coding.codec not in ("quantized", AUTO):
+            raise ExtractionError(
+                f"codec {self.coding.codec} is lossless: there is nothing to try on a text",
+                hint="Use --codec quantized or auto, or leave the codec out.",
+            )
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.out.parent, prefix=".ftt-hub-trial-") as work:
+
+            def build(coding: Coding, folder: Path) -> AdapterConfig:
+                return replace(
+                    self, out=folder, coding=coding, sketch=False, trial=None, progress=Silent()
+                ).build()
+
+            bench = Bench(self.trial, self.source.checkpoint.folder, build, Path(work))
+            return run(self.trial, bench, self.coding)
 
     def _pairs(self) -> list[Pair]:
         source, tuned = self.source.headers, self.tuned.headers
