@@ -54,9 +54,11 @@ def command(
     if web:
         if as_json:
             raise click.UsageError("--web shows a page: leave out --json")
-        wanted: dict[str, object] = {"language": language, "source_base": source_base, "dataset": dataset,
-                  "license": licence, "search": search, "target": target, "sort": sort,
-                  "deprecated": deprecated, "page": page}  # fmt: skip
+        wanted: dict[str, object] = {
+            "language": language, "source_base": source_base, "dataset": dataset,
+            "license": licence, "search": search, "target": target, "sort": sort,
+            "deprecated": deprecated, "page": page,
+        }  # fmt: skip
         serve_page(wanted, host, port, registry, open_page)
         return
     if host is not None or port is not None or open_page:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hub_fixtures import environment
 from hub_server import HubServer
 from models import INNER, State, config, drifted, random_state, save_model
@@ -18,6 +21,11 @@ import ftt_hub
 from ftt_hub import EvaluationResult
 from ftt_hub.extraction.builder import Provenance
 from ftt_hub.registry.readme import joined_card, split_card
+
+pytest.importorskip("gradio", reason="the page needs gradio: pip install 'ftt-hub[web]'")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="the tests of the page need playwright: pip install playwright"
+)
 
 LAYERS = 12
 TARGET = "org/base-v2"
@@ -138,8 +146,8 @@ def publish_all(server: HubServer, models: Models) -> None:
 @contextmanager
 def page_of(variables: Mapping[str, str], *options: str) -> Iterator[str]:
     """`ftt-hub browse --web` in a process of its own; gives its address and ends it by Ctrl-C."""
-    command = (sys.executable, "-m", "ftt_hub.cli.main", "browse", "--web", "--port", "0", *options)
-    program = [sys.executable, "-c", "from ftt_hub.cli.main import main; main()", *command[3:]]
+    start = "from ftt_hub.cli.main import main; main()"
+    program = [sys.executable, "-c", start, "browse", "--web", "--port", "0", *options]
     with subprocess.Popen(
         program, env=dict(variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -159,3 +167,25 @@ def page_of(variables: Mapping[str, str], *options: str) -> Iterator[str]:
 def web_environment(server: HubServer, home: Path) -> dict[str, str]:
     """Variables of a page over the test server."""
     return environment(server, home, server.read_token)
+
+
+@contextmanager
+def page_within(registry: str) -> Iterator[str]:
+    """The page in this process, over the client of this process."""
+    import uvicorn
+
+    from ftt_hub.web.page import application
+    from ftt_hub.web.shields import shielded
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = shielded(application(registry, folders=True))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none")
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join(20)

@@ -149,7 +149,7 @@ def build(browser: Browser) -> gr.Blocks:
             None, None, None, js="() => fttHub.opened()", **quiet
         )
         search, *drops, target = fields
-        triggers = [search.input, target.submit, target.blur, *(field.input for field in drops)]
+        triggers = [search.change, target.submit, target.blur, *(field.input for field in drops)]
         gr.on(
             triggers, changed, fields, found, trigger_mode="always_last",
             show_progress="hidden", js="(...values) => fttHub.remember(values)", **quiet,

@@ -10,6 +10,8 @@ from ftt_hub.browsing import SORTS, Query
 
 MAX_TEXT = 200
 PAGE_ROWS = 20
+PAGE = "p"
+"""Name of the page's number in an address; Gradio keeps `page` for itself."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Selection:
         def text(name: str) -> str:
             return str(values.get(name) or "").strip()[:MAX_TEXT]
 
-        page = text("page")
+        page = text(PAGE)
         return cls(
             search=text("search"),
             language=text("language"),
@@ -79,7 +81,7 @@ class Selection:
         values = {f.name: getattr(self, f.name) for f in fields(self)} | changes
         default = {f.name: f.default for f in fields(self)}
         kept = {
-            name: 1 if value is True else value
+            PAGE if name == "page" else name: 1 if value is True else value
             for name, value in values.items()
             if value != default.get(name) and value not in ("", None)
         }

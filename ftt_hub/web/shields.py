@@ -27,11 +27,17 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
+CLOSED = tuple(
+    f"{root}/{name}"
+    for root in ("", "/gradio_api")
+    for name in ("upload", "file", "proxy=", "stream", "component_server", "monitoring")
+)
+"""What Gradio would answer and this page never asks for: uploads, files, requests to others."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def shielded(application: Application) -> Application:
-    """The application, with the headers on every answer."""
+    """The application, with the headers on every answer, and without what the page never needs."""
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
@@ -39,9 +45,27 @@ def shielded(application: Application) -> Application:
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        await application(scope, receive, sending if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            await application(scope, receive, send)
+        elif str(scope["path"]).startswith(CLOSED):
+            await _refuse(sending, 404, b"no such page\n")
+        else:
+            await application(_plain(scope), receive, sending)
 
     return guarded
+
+
+def _plain(scope: Scope) -> Scope:
+    """The request without `page`, which makes Gradio look for a page of that name, and fail."""
+    parts = bytes(scope.get("query_string", b"")).split(b"&")
+    kept = b"&".join(part for part in parts if not part.startswith(b"page="))
+    return {**scope, "query_string": kept} if scope["path"] == "/" else scope
+
+
+async def _refuse(send: Send, status: int, text: bytes) -> None:
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
 
 
 def only_hosts(application: Application, hosts: tuple[str, ...]) -> Application:
@@ -52,9 +76,7 @@ def only_hosts(application: Application, hosts: tuple[str, ...]) -> Application:
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _host(scope) not in hosts:
-            head = {"type": "http.response.start", "status": 421, "headers": []}
-            await send({**head, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"not served under this name\n"})
+            await _refuse(send, 421, b"not served under this name\n")
             return
         await application(scope, receive, send)
 
