@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +34,7 @@ from web_fixtures import (
 
 import ftt_hub
 from ftt_hub.errors import FttError, MissingExtraError
+from ftt_hub.registry.readme import split_card
 from ftt_hub.web import server as web_server
 from ftt_hub.web.page import Browser
 from ftt_hub.web.selection import Selection
@@ -435,3 +440,38 @@ def test_a_port_in_use_is_told() -> None:
 def test_options_of_the_page_need_the_page() -> None:
     assert CliRunner().invoke(command, ["--port", "1"]).exit_code == 2
     assert CliRunner().invoke(command, ["--web", "--json"]).exit_code == 2
+
+
+SPACE = Path(__file__).parents[1] / "examples" / "space"
+
+
+@pytest.mark.slow
+def test_the_space_starts_as_spaces_start_it(hub: HubServer, tmp_path: Path) -> None:
+    front, _ = split_card((SPACE / "README.md").read_bytes())
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"].split(".")[0] == version("gradio").split(".")[0]
+    assert (SPACE / "requirements.txt").read_text().strip() == "ftt-hub[web]"
+    home = Path(shutil.copytree(SPACE, tmp_path / "app"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    variables = web_environment(hub, tmp_path) | {
+        "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port), "SYSTEM": "spaces",
+        "SPACE_ID": "org/ftt-hub", "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, str(front["app_file"])], cwd=home, env=variables, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert str(port) in process.stdout.readline()
+            proxied = {"Host": "org-ftt-hub.hf.space", "X-Forwarded-Proto": "https"}
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=proxied)
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                page = answer.read().decode()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=20)
+    assert "Transfer adapters" in page
+    assert '"root":"https://org-ftt-hub.hf.space"' in page.replace(": ", ":")
+    assert "Traceback" not in errors
