@@ -157,6 +157,7 @@ def test_filters_narrow_the_list_and_the_address_keeps_them(visitor: Visitor) ->
     assert page.get_by_label("Source base", exact=True).input_value().startswith("org/base-v1")
 
 
+@pytest.mark.slow
 def test_every_filter_finds_what_it_names(visitor: Visitor) -> None:
     page = visitor.open()
     choose(page, "Training data", "org/german-chat")
@@ -211,6 +212,7 @@ def test_an_adapter_has_a_page_with_all_that_is_known(visitor: Visitor) -> None:
     visitor.shot("adapter")
 
 
+@pytest.mark.slow
 def test_versions_and_deprecations_are_shown(visitor: Visitor) -> None:
     page = visitor.open("?adapter=org/llama-tr")
     page.get_by_role("link", name="v1.1.0").click()
@@ -253,6 +255,8 @@ def test_the_keyboard_is_enough(visitor: Visitor) -> None:
     assert labels[-1] == "lab/wide-sw", labels
     outline = page.locator(".ftt-list tbody tr").first.evaluate("r => getComputedStyle(r).outline")
     assert "solid 2px" in outline
+    page.wait_for_timeout(400)  # the lists of the fields passed by fade out
+    assert not any(option.is_visible() for option in page.get_by_role("option").all())
     visitor.shot("keyboard")
     page.keyboard.press("Enter")
     page.wait_for_selector(".ftt-adapter")
@@ -310,6 +314,7 @@ selectors => {
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visitor", [{}, DARK], ids=["light", "dark"], indirect=True)
 def test_text_is_legible_in_both_modes(visitor: Visitor, request: pytest.FixtureRequest) -> None:
     mode = request.node.callspec.id
@@ -374,6 +379,7 @@ def test_other_host_names_are_not_served(site: str) -> None:
     raised.value.close()
 
 
+@pytest.mark.slow
 def test_a_registry_that_does_not_answer_is_told_and_can_be_tried_again(
     hub: HubServer, chromium: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,13 @@
 window.fttHub = (() => {
   const names = ["search", "language", "source_base", "dataset", "license", "sort", "deprecated", "target"];
   const defaults = { sort: "name" };
+  let ready = false; // until the fields hold what the address says, the address counts
+
+  function fromAddress() {
+    const query = new URLSearchParams(window.location.search);
+    return names.map((name) =>
+      name === "deprecated" ? query.get(name) === "1" : query.get(name) ?? defaults[name] ?? "");
+  }
 
   async function copy(text) {
     if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
@@ -36,6 +43,7 @@ window.fttHub = (() => {
 
   return {
     remember(values) {
+      if (!ready) return fromAddress();
       const query = new URLSearchParams();
       names.forEach((name, i) => {
         const value = values[i] === true ? "1" : values[i];
@@ -46,6 +54,7 @@ window.fttHub = (() => {
       return values;
     },
     opened() {
+      ready = true;
       const article = document.querySelector("[data-title]");
       if (article) document.title = `${article.dataset.title} · ${document.title}`;
     },

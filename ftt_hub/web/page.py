@@ -165,7 +165,7 @@ def _fields() -> list[Any]:
 
     with gr.Row(elem_classes="ftt-row ftt-first"):
         search = gr.Textbox(
-            label="Search", placeholder="Name, base, language, data",
+            value="", label="Search", placeholder="Name, base, language, data",
             max_length=MAX_TEXT, elem_id="ftt-search", lines=1,
         )  # fmt: skip
         target = gr.Textbox(

@@ -6,6 +6,7 @@ The templates escape every value; only `cards.card_html` gives markup of its own
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ FITS = {
     "rejected": ("✕", "Not compatible"),
 }
 _REASONS = 2
+_BREAKS = re.compile(r"(?<=[._])(?=\w)")
 
 
 @cache
@@ -64,10 +66,10 @@ def figure(value: float) -> str:
 
 
 def breakable(name: str) -> str:
-    """A name that may be broken after its underscores; escaped."""
+    """Text that may be broken after its dots and underscores; escaped."""
     from markupsafe import Markup, escape
 
-    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(name))
 
 
 def reasons(report: CompatibilityReport) -> list[str]:
