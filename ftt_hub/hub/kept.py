@@ -44,7 +44,8 @@ def capacity() -> int:
         raise FttError(
             "not a size", where=VARIABLE, expected="bytes, such as 500MB", found=text[:40]
         )
-    return int(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")
+    thousands: int = 1000 ** " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) * thousands
 
 
 def _folder() -> Path:

@@ -151,7 +151,7 @@ def build(browser: Browser) -> gr.Blocks:
         search, *drops, target = fields
         triggers = [search.change, target.submit, target.blur, *(field.input for field in drops)]
         gr.on(
-            triggers, changed, fields, found, trigger_mode="always_last",
+            triggers, changed, fields, found, trigger_mode="always_last", preprocess=False,
             show_progress="hidden", js="(...values) => fttHub.remember(values)", **quiet,
         )  # fmt: skip
     return page
