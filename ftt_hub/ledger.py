@@ -105,7 +105,7 @@ def record_evaluations(
     if ref.folder is None:
         if ref.revision not in (None, "main"):
             raise RefError("only main's card can gain results", where=ref, expected=ref.name)
-        return choose_registry(registry).record(ref.name or "", results)
+        return choose_registry(registry).add_results(ref.name or "", results)
     name = read_config(ref.folder).fine_tuned.id.rsplit("/", 1)[-1]
     path = ref.folder / CARD_NAME
     data = path.read_bytes() if path.is_file() else b""

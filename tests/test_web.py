@@ -203,6 +203,7 @@ def test_an_adapter_has_a_page_with_all_that_is_known(visitor: Visitor) -> None:
     for part in ("v1.2.0", "bit for bit", "Perplexity", "17.04", "apache-2.0", "org/turkish-chat",
                  "compatible <b>x</b>", "Lin et al. 2025"):  # fmt: skip
         assert part in text, part
+    assert "org/other-version" not in text
     assert page.get_by_role("heading", name=f"Compatible with {TARGET}").is_visible()
     cells = page.locator(".ftt-heat tbody td").all_inner_texts()
     assert len(cells) == 9 * LAYERS

@@ -136,6 +136,8 @@ def publish_all(server: HubServer, models: Models) -> None:
     server.commit("lab/wide-sw", {"README.md": joined_card(front, HOSTILE)})
     server.commit("org/llama-tr", {f"verified/{'a' * 40}.json": (
         b'{"target": "org/base-v2", "status": "accepted", "verdict": "compatible <b>x</b>"}'
+    ), f"verified/{'b' * 40}.json": (
+        b'{"target": "org/other-version", "status": "accepted", "content_digest": "sha256:0"}'
     )})  # fmt: skip
     server.commit(TARGET, {p.name: p.read_bytes() for p in models.target.iterdir()})
     for likes, name in enumerate(("lab/wide-sw", "org/llama-de", "org/llama-tr")):

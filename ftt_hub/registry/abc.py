@@ -157,7 +157,7 @@ class Notes:
 
 
 VERIFIED_FOLDER = "verified"
-MAX_RECORD_BYTES = 64 << 10
+MAX_RECORD_BYTES = 512 << 10
 MAX_RECORDS = 20
 
 
@@ -224,7 +224,7 @@ class Ledger(Protocol):
             RegistryError: The registry refuses.
         """
 
-    def record(self, name: str, results: Sequence[EvaluationResult]) -> bool:
+    def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
         """Add evaluation results to the card on main; False: it has them already.
 
         Raises:

@@ -168,8 +168,8 @@ class HubRegistry:
 
         return commit_card(name, mark, f"Deprecate {tag}")
 
-    def record(self, name: str, results: Sequence[EvaluationResult]) -> bool:
-        """See `Ledger.record`: one commit to the card on main."""
+    def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
+        """See `Ledger.add_results`: one commit to the card on main."""
         return commit_results(_checked(name), results)
 
     def summaries(self) -> Iterator[Summary]:

@@ -240,8 +240,8 @@ class LocalRegistry:
             write_atomic(home / DEPRECATED_NAME, f"{text}\n".encode())
         return True
 
-    def record(self, name: str, results: Sequence[EvaluationResult]) -> bool:
-        """See `Ledger.record`."""
+    def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
+        """See `Ledger.add_results`."""
         home = self._home(name)
         if not self._refs(home):
             raise RefError("no such adapter", where=name, found=f"nothing of it in {self.root}")

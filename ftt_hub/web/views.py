@@ -123,13 +123,18 @@ def _text(value: object) -> str:
     return value[:300] if isinstance(value, str) else ""
 
 
-def _verdict(commit: str, data: bytes) -> dict[str, str]:
-    """A record of `verified/`, as far as it can be read; anyone may have written it."""
+def _verdict(commit: str, data: bytes, digest: str) -> dict[str, str] | None:
+    """A record of `verified/`, as far as it can be read; anyone may have written it.
+
+    ``None`` when it says that it is about other content, such as another version.
+    """
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         value = None
     record = value if isinstance(value, dict) else {}
+    if record.get("content_digest", digest) != digest:
+        return None
     status = _text(record.get("status"))
     return {
         "commit": commit[:40],
@@ -177,11 +182,12 @@ def adapter(description: Description, target: str, trouble: FttError | None = No
         trouble: Why the target could not be checked.
     """
     listing, report = description.listing, description.compatibility
-    card = description.notes.card
+    card, digest = description.notes.card, listing.config.content_digest
+    records = [_verdict(*item, digest) for item in description.notes.verified.items()]
     return _templates().get_template("adapter.html").render(
         listing=listing, config=listing.config, bytes=stored_bytes(listing),
         versions=description.versions, evaluations=description.evaluations,
-        verified=[_verdict(*item) for item in description.notes.verified.items()],
+        verified=[record for record in records if record is not None],
         card=None if card is None else card_html(card),
         heat=None if description.norms is None else heat_map(description.norms),
         report=report, target=target, trouble=trouble or description.problem,
