@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
+playwright.expect.set_options(timeout=15_000)
 SHOTS = Path(__file__).parents[1] / "build" / "screenshots"
 SHOWN = ".ftt-list, .ftt-adapter, .ftt-panel"
 
