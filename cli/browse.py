@@ -77,7 +77,7 @@ def columns(entries: tuple[BrowseEntry, ...]) -> list[str]:
     if any(_is_counted(entry) for entry in entries):
         names += ["downloads", "likes"]
     if any(entry.compatibility is not None for entry in entries):
-        names.append("fit")
+        names += ["fit", "verified"]
     return names
 
 
@@ -113,6 +113,7 @@ def entry_json(entry: BrowseEntry) -> dict[str, object]:
     }
     if entry.compatibility is not None:
         value["compatibility"] = entry.compatibility.to_json()
+        value["verified"] = entry.verified
     return value
 
 
@@ -139,7 +140,9 @@ def entry_row(entry: BrowseEntry) -> list[str]:
     if _is_counted(entry):
         row += [_count(listing.downloads), _count(listing.likes)]
     if entry.compatibility is not None:
-        row.append(entry.compatibility.verdict)
+        held = entry.verified
+        told = "" if held is None else f"{held['status']} at depth {held['depth']}"
+        row += [entry.compatibility.verdict, told]
     return row
 
 

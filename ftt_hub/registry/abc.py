@@ -14,6 +14,7 @@ from typing import Protocol
 from ftt_hub.config import AdapterConfig
 from ftt_hub.refs import Ref
 from ftt_hub.registry.readme import Deprecation, History
+from ftt_hub.registry.verified import Record
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,22 @@ class Catalogue(Protocol):
         """
 
 
-class Registry(Store, Ledger, Catalogue, Protocol):
+class Records(Protocol):
+    """Holds verdicts beside the adapters they are about."""
+
+    def annotate(self, ref: Ref, record: Record) -> str:
+        """Add a verdict and its line in the card; returns where it lies.
+
+        Raises:
+            RefError: No such adapter or revision.
+            RegistryError: The registry refuses.
+        """
+
+    def record(self, listing: Listing, key: str) -> bytes | None:
+        """The verdict for a target's commit, ``None`` when there is none."""
+
+
+class Registry(Store, Ledger, Catalogue, Records, Protocol):
     """A place to publish adapters, fetch them and list them."""
 
     def listings(self) -> Iterator[Listing]:

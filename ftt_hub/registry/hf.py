@@ -34,6 +34,7 @@ from ftt_hub.registry.readme import (
     sorted_versions,
     split_card,
 )
+from ftt_hub.registry.verified import MAX_RECORD_BYTES, Record, commit_record, record_path
 
 TAG = "ftt-hub"
 WORKERS = 8
@@ -156,6 +157,14 @@ class HubRegistry:
             return History(sorted_versions(tags), deprecated)
 
         return commit_card(name, mark, f"Deprecate {tag}")
+
+    def annotate(self, ref: Ref, record: Record) -> str:
+        """See `Records.annotate`: one commit to main."""
+        return commit_record(_checked(ref.name), record)
+
+    def record(self, listing: Listing, key: str) -> bytes | None:
+        """See `Records.record`: one request; records came after the version, so main has them."""
+        return hub.read_file(listing.name, "main", record_path(key), MAX_RECORD_BYTES)
 
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`: one request a thousand adapters.

@@ -35,6 +35,7 @@ from ftt_hub.registry.readme import (
     published_card,
     sorted_versions,
 )
+from ftt_hub.registry.verified import Record, add_to_folder, read_from_folder
 from ftt_hub.staging import write_atomic, writing
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -218,6 +219,17 @@ class LocalRegistry:
             text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
             write_atomic(home / DEPRECATED_NAME, f"{text}\n".encode())
         return True
+
+    def annotate(self, ref: Ref, record: Record) -> str:
+        """See `Records.annotate`."""
+        place, _ = self.fetch(ref)
+        with self._locked(self._home(ref.name or "")):
+            return add_to_folder(place, record)
+
+    def record(self, listing: Listing, key: str) -> bytes | None:
+        """See `Records.record`."""
+        place = self._home(listing.name) / "content" / (listing.pinned or "")
+        return read_from_folder(place, key)
 
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`."""
