@@ -13,7 +13,7 @@ from ftt_hub.errors import FttError, IncompatibleError
 from ftt_hub.loss import HeldOutText, read_text
 from ftt_hub.preparation import anchored, plan_for
 from ftt_hub.progress import Progress, Silent
-from ftt_hub.report import Finding, accepted, warned
+from ftt_hub.report import Finding, Status, accepted, warned
 from ftt_hub.tokenizers import load_tokenizer
 from ftt_hub.transfer import compare_sketch
 from ftt_hub.verdict.evidence import LossEvidence
@@ -79,6 +79,11 @@ def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base
         yield None, warned("source base", f"{reason}: name it with --source-base")
 
 
+def _has_other_tokens(base: Base) -> bool:
+    findings = base.plan.findings
+    return any(f.check == "vocabulary" and f.status is Status.REJECTED for f in findings)
+
+
 def survey_weights(
     adapter: Adapter,
     target: PathLike,
@@ -125,7 +130,7 @@ def measure_losses(
         LossError: The target's own loss is not a number, or memory ran out.
     """
     with _opened(adapter, target) as base:
-        if base.plan.rows is not None:
+        if base.plan.rows is not None or _has_other_tokens(base):
             reason = "the target's tokens are not those of the adapter: losses cannot be compared"
             return None, [warned("tokenizer", f"{reason}; no model was run")]
         text = _read(options, load_tokenizer(adapter, target))

@@ -48,8 +48,9 @@ _SCRIPTS = {
 _LATIN = "LATIN"
 _WORD = re.compile(r"[^\W\d_]+")
 MIN_WORDS = 30
-MIN_SHARE, MARGIN = 0.08, 1.5
-"""A language is named when its words make up 8% of the text, half as many again as the next's."""
+MIN_SHARE, MARGIN, MIN_DISTINCT = 0.08, 1.5, 4
+"""A language is named when its words make up 8% of the text, half as many again as the next's, and
+four of them occur."""
 
 
 def language_of(text: str) -> str | None:
@@ -71,6 +72,8 @@ def language_of(text: str) -> str | None:
         reverse=True,
     )
     best, second = shares[0], shares[1] if len(shares) > 1 else (0.0, "")
+    if len(counts.keys() & set(_WORDS[best[1]].split())) < MIN_DISTINCT:
+        return None
     return best[1] if best[0] >= MIN_SHARE and best[0] >= MARGIN * second[0] else None
 
 
