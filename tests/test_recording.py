@@ -186,7 +186,8 @@ def test_rank_puts_the_nearest_first_and_strangers_last(
     ]  # fmt: skip
     assert found[0].reason.startswith("identical")
     assert "unrelated" in found[2].reason
-    assert rank("org/source", language="de") and not rank("org/source", language="fr")
+    assert rank("org/source", language="de")
+    assert not rank("org/source", language="fr")
 
 
 def test_rank_with_a_text_lets_the_loss_decide(

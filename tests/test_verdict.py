@@ -1,4 +1,4 @@
-"""The verdict at its deeper depths: exact where it says so, and honest about what it cannot tell."""
+"""The verdict at its deeper depths: exact where it says so, honest about what it cannot tell."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_running_out_of_memory_says_what_to_do(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
-    with pytest.raises(LossError, match="out of memory.*Use --depth sketch or weights"):
+    with pytest.raises(LossError, match=r"out of memory.*Use --depth sketch or weights"):
         lesson.verify()
 
 

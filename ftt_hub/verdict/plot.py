@@ -75,7 +75,7 @@ def _loss_panel(axes: Axes, loss: LossEvidence) -> None:
     axes.set_xlabel("λ")
     axes.set_ylabel("loss, nats per token")
     axes.set_title(f"Loss on {loss.text.label} ({loss.text.tokens:,} tokens)", fontsize=10)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, framealpha=0.85, edgecolor="none")
 
 
 def _layer_panel(axes: Axes, verdict: Verdict) -> None:
@@ -87,13 +87,14 @@ def _layer_panel(axes: Axes, verdict: Verdict) -> None:
     high = [max(0.0, high - value) for _, value, _, high in points]
     axes.errorbar(places, values, yerr=[low, high], fmt="o", color=BLUE, ecolor=BLUE,
                   elinewidth=1, capsize=2, markersize=4)  # fmt: skip
-    step = max(1, len(points) // 12)
-    axes.set_xticks(places[::step], [label for label, *_ in points][::step], fontsize=8)
+    step = -(-len(points) // 10)
+    ticks = [n for n in places[::step] if n < len(points) - step] + places[-1:]
+    axes.set_xticks(ticks, [points[n][0] for n in ticks], fontsize=8)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("layer")
     axes.set_ylabel("‖m_t − m_s‖ / ‖m_s‖")
-    kind = "exact" if exact else "from the sketch: mean and range over its matrices"
-    axes.set_title(f"Distance to the source base, {kind}", fontsize=10)
+    kind = "exact" if exact else "sketch: mean and range over sampled matrices"
+    axes.set_title(f"Distance to the source base ({kind})", fontsize=9)
 
 
 def _exact(verdict: Verdict) -> list[Point]:
