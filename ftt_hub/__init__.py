@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         extract,
         publish,
         pull,
+        rank,
+        record_verdict,
         verify,
         versions,
     )
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         AutoTransferModelForSeq2SeqLM,
         AutoTransferModelForSequenceClassification,
     )
+    from ftt_hub.verdict.options import TextOptions
 
 _HOMES = {
     "AutoTransferModel": "ftt_hub.loading",
@@ -42,6 +45,7 @@ _HOMES = {
     "AutoTransferModelForSequenceClassification": "ftt_hub.loading",
     "Coding": "ftt_hub.extraction.choice",
     "FttError": "ftt_hub.errors",
+    "TextOptions": "ftt_hub.verdict.options",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
@@ -49,6 +53,8 @@ _HOMES = {
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
+    "rank": "ftt_hub.api",
+    "record_verdict": "ftt_hub.api",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
@@ -61,6 +67,7 @@ __all__ = [
     "AutoTransferModelForSequenceClassification",
     "Coding",
     "FttError",
+    "TextOptions",
     "TransferAdapter",
     "__version__",
     "apply",
@@ -69,6 +76,8 @@ __all__ = [
     "extract",
     "publish",
     "pull",
+    "rank",
+    "record_verdict",
     "verify",
     "versions",
 ]

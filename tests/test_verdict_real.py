@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import ftt_hub
 from ftt_hub.checkpoint.reader import Checkpoint
-from ftt_hub.loss import measure, read_text
+from ftt_hub.loss import measure
 from ftt_hub.tensors.rounding import widen
 from ftt_hub.verdict.options import TextOptions
 from ftt_hub.verdict.report import Verdict
@@ -118,9 +120,45 @@ def test_the_continued_version_recovers_what_was_predicted(real: Real, tmp_path:
     assert verdict.prediction is not None
     tuned = fine_tune("tests-next-tr", real.target, turkish_text(), TURKISH, label="FT(m_t)")
     model = AutoModelForCausalLM.from_pretrained(tuned, dtype="auto")
-    held_out = read_text(text, AutoTokenizer.from_pretrained(tuned), tokens=512, window=64)
     losses = verdict.loss.curve.losses
-    best = losses[0.0].mean - measure(model, held_out).mean
+    best = losses[0.0].mean - measure(model, verdict.loss.text).mean
     recovered = (losses[0.0].mean - losses[1.0].mean) / best
     share = verdict.prediction.share
     assert share.low <= recovered <= share.high, (recovered, share)
+
+
+_PEAK = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+import ftt_hub
+from ftt_hub.loss import measure, read_text
+from ftt_hub.verdict.options import TextOptions
+kind, source, target, adapter, text = sys.argv[1:]
+if kind == "verdict":
+    ftt_hub.verify(adapter, target, depth="loss", source_base=source,
+                   text=TextOptions(text, 128, 64, (1.0,)))
+else:
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    model = AutoModelForCausalLM.from_pretrained(target, dtype="auto")
+    measure(model, read_text(text, tokenizer, tokens=128, window=64))
+status = Path("/proc/self/status").read_text()
+print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_the_loss_depth_is_that_of_one_model_and_some_tensors(
+    real: Real, tmp_path: Path
+) -> None:
+    """Two more models would be 540 MB; the largest tensor, as float64 in some copies, is 400."""
+    text = tmp_path / "tr.txt"
+    text.write_text(split(turkish_text())[1][:3000], encoding="utf-8")
+    paths = [real.source, real.target, real.adapter.folder, text]
+
+    def peak(kind: str) -> int:
+        words = [sys.executable, "-W", "ignore", "-c", _PEAK, kind, *map(str, paths)]
+        return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+    assert peak("verdict") - peak("one model") < 450

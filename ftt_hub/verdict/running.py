@@ -83,6 +83,7 @@ class Runner:
                     losses[scale] = loss
             if verbs.is_on(self.adapter, model):
                 verbs.remove_from(self.adapter, model)
+            del model  # the next one is loaded when this one is gone
         return Curve(losses, tuple(sorted(broken)))
 
     def _at_scale(self, model: PreTrainedModel, scale: float, label: str) -> Loss | None:
@@ -111,6 +112,7 @@ class Runner:
             try:
                 with self._mixed(target, read) as model:
                     losses[place] = self._loss(model, f"{target.headers.label} at α = {place:g}")
+                    del model  # the next one is loaded when this one is gone
             except (NotANumberError, NonFiniteError):
                 broken.append(place)
         return Curve(losses, tuple(broken))
@@ -133,16 +135,16 @@ class Runner:
                 found=task or config.model_type, hint="Use --depth weights.",
             )  # fmt: skip
         with _memory(base.headers.label):
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-            yield from self._placed([model])
+            yield from self._placed([AutoModelForCausalLM.from_pretrained(folder, dtype="auto")])
 
     @contextmanager
     def _mixed(self, base: Base, read: ReadBits) -> Iterator[PreTrainedModel]:
         report = CompatibilityReport(self.adapter.label, base.headers.label, "headers", ())
         prepared = Prepared(base.checkpoint, base.headers, base.plan, report)
         with _memory(base.headers.label):
-            model = load_model("AutoModelForCausalLM", self.adapter, prepared, scale=1.0, read=read)
-            yield from self._placed([model])
+            yield from self._placed(
+                [load_model("AutoModelForCausalLM", self.adapter, prepared, scale=1.0, read=read)]
+            )
 
     def _placed(self, held: list[PreTrainedModel]) -> Iterator[PreTrainedModel]:
         """The model where it is to run; nothing holds it afterwards."""
@@ -150,9 +152,8 @@ class Runner:
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            yield held[0].to(device)  # type: ignore[arg-type]
+            yield held.pop().to(device)  # type: ignore[arg-type]
         finally:
-            held.clear()
             gc.collect()
 
 
