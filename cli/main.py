@@ -19,6 +19,7 @@ COMMANDS = {
     "apply": "Write the merged checkpoint: target + scale × Δ.",
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
+    "rank": "Order a registry's adapters for a target, with reasons.",
     "browse": "List adapters by language, base, dataset and fit.",
     "versions": "List the published versions of an adapter.",
     "deprecate": "Mark a version as one that should no longer be used.",

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         extract,
         publish,
         pull,
+        rank,
         record_evaluations,
+        record_verdict,
         verify,
         versions,
     )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         AutoTransferModelForSequenceClassification,
     )
     from ftt_hub.registry.evaluations import EvaluationResult
+    from ftt_hub.verdict.options import TextOptions
 
 _HOMES = {
     "AutoTransferModel": "ftt_hub.loading",
@@ -45,6 +48,7 @@ _HOMES = {
     "Coding": "ftt_hub.extraction.choice",
     "EvaluationResult": "ftt_hub.registry.evaluations",
     "FttError": "ftt_hub.errors",
+    "TextOptions": "ftt_hub.verdict.options",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
@@ -53,6 +57,8 @@ _HOMES = {
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
     "record_evaluations": "ftt_hub.api",
+    "rank": "ftt_hub.api",
+    "record_verdict": "ftt_hub.api",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
@@ -66,6 +72,7 @@ __all__ = [
     "Coding",
     "EvaluationResult",
     "FttError",
+    "TextOptions",
     "TransferAdapter",
     "__version__",
     "apply",
@@ -74,7 +81,9 @@ __all__ = [
     "extract",
     "publish",
     "pull",
+    "rank",
     "record_evaluations",
+    "record_verdict",
     "verify",
     "versions",
 ]

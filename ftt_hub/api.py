@@ -21,10 +21,13 @@ from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
+from ftt_hub.ranking import Ranked, rank
+from ftt_hub.recording import record_verdict
 from ftt_hub.registry.abc import Publication
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.report import CompatibilityReport
 from ftt_hub.staging import staged_folder
+from ftt_hub.verdict.options import TextOptions
+from ftt_hub.verdict.report import Verdict
 from ftt_hub.verification import verify_target
 
 PathLike = str | Path
@@ -33,6 +36,7 @@ __all__ = [
     "BrowseEntry",
     "MergeResult",
     "Pulled",
+    "Ranked",
     "TransferAdapter",
     "apply",
     "browse",
@@ -41,7 +45,9 @@ __all__ = [
     "preview",
     "publish",
     "pull",
+    "rank",
     "record_evaluations",
+    "record_verdict",
     "verify",
     "versions",
 ]
@@ -191,14 +197,26 @@ class TransferAdapter(OnModels):
         """Where the adapter lies; read only."""
         return self.opened.folder
 
-    def verify(self, target: PathLike, *, depth: str = "headers") -> CompatibilityReport:
-        """Whether the adapter fits a target; at depth ``headers`` no weights are read.
+    def verify(
+        self,
+        target: PathLike,
+        *,
+        depth: str = "headers",
+        text: PathLike | TextOptions | None = None,
+        source_base: PathLike | None = None,
+        other: PathLike | None = None,
+        force: bool = False,
+    ) -> Verdict:
+        """Whether the adapter fits a target, and helps there; `ftt_hub.verify` says more.
 
         Raises:
             RefError: The target names nothing.
             CheckpointError: The target is not a readable model.
         """
-        return verify_target(self.opened, target, depth=depth)
+        return verify_target(
+            self.opened, target, depth=depth, text=text, source_base=source_base, other=other,
+            force=force,
+        )  # fmt: skip
 
     def apply(self, target_base: PathLike, out_dir: PathLike, *, scale: float = 1.0) -> MergeResult:
         """Write the merged checkpoint; `ftt_hub.apply` has all options."""
@@ -214,24 +232,49 @@ def verify(
     target: PathLike | None = None,
     *,
     depth: str = "headers",
+    text: PathLike | TextOptions | None = None,
+    source_base: PathLike | None = None,
+    other: PathLike | None = None,
+    force: bool = False,
     revision: str | None = None,
     registry: PathLike | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> CompatibilityReport | AdapterConfig:
+) -> Verdict | AdapterConfig:
     """Check an adapter's fit with a target, or without one its integrity.
 
+    Args:
+        adapter: Folder, or ``namespace/name[@revision]``.
+        target: m_t, a folder or Hub reference.
+        depth: ``headers`` (kilobytes), ``sketch`` (up to 0.05% of the target's bytes), ``weights``
+            (one pass over them) or ``loss`` (model runs on `text`).
+        text: Held-out text for depth ``loss``: a file, or a `TextOptions`.
+        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        other: Another adapter, for interference at depth ``weights``.
+        force: Go deeper although the sketch rejects the target.
+        revision: Of the adapter.
+        registry: ``"hf"`` or a folder.
+        workers: Threads.
+        progress: Watches.
+
     Returns:
-        The report for a target, or the manifest of an intact adapter.
+        The verdict for a target, or the manifest of an intact adapter.
 
     Raises:
         IntegrityError: The adapter is damaged.
+        FttError: A model or the text cannot be read.
     """
     if target is None:
         folder, _ = adapter_folder(adapter, revision=revision, registry=registry)
         return check_adapter(folder, progress=progress, workers=workers)
-    headers = adapter_headers(adapter, revision=revision, registry=registry)
-    return verify_target(headers, target, depth=depth)
+    if depth in ("headers", "sketch"):
+        headers = adapter_headers(adapter, revision=revision, registry=registry)
+        return verify_target(headers, target, depth=depth, text=text)
+    with open_adapter(adapter, revision=revision, registry=registry) as opened:
+        return verify_target(
+            opened, target, depth=depth, text=text, source_base=source_base, other=other,
+            registry=registry, force=force, workers=workers, progress=progress,
+        )  # fmt: skip
 
 
 def publish(

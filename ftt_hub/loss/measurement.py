@@ -23,6 +23,10 @@ class LossError(FttError):
     """The loss is NaN or infinite, or memory ran out while it was measured."""
 
 
+class NotANumberError(LossError):
+    """The loss is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """Cross entropy of one model on held-out text.
@@ -98,7 +102,7 @@ def measure(
         if advance is not None:
             advance(len(places))
     if not np.isfinite(nats).all():
-        raise LossError(
+        raise NotANumberError(
             "the loss is not a number", where=where or text.label,
             found=f"{np.count_nonzero(~np.isfinite(nats))} of {count} windows",
             hint="Weights or dtype overflow; try float32 or a smaller scale.",
