@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         verify,
         versions,
     )
+    from ftt_hub.combining.recipe import Ingredient
+    from ftt_hub.combining.verb import combine
     from ftt_hub.errors import FttError
     from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
@@ -42,9 +44,11 @@ _HOMES = {
     "AutoTransferModelForSequenceClassification": "ftt_hub.loading",
     "Coding": "ftt_hub.extraction.choice",
     "FttError": "ftt_hub.errors",
+    "Ingredient": "ftt_hub.combining.recipe",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
+    "combine": "ftt_hub.combining.verb",
     "deprecate": "ftt_hub.api",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
@@ -61,10 +65,12 @@ __all__ = [
     "AutoTransferModelForSequenceClassification",
     "Coding",
     "FttError",
+    "Ingredient",
     "TransferAdapter",
     "__version__",
     "apply",
     "browse",
+    "combine",
     "deprecate",
     "extract",
     "publish",
