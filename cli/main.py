@@ -18,6 +18,7 @@ COMMANDS = {
     "verify": "Check an adapter: intact? With --target: does it fit?",
     "apply": "Write the merged checkpoint: target + scale × Δ.",
     "combine": "Combine adapters by a recipe into one, or into a checkpoint.",
+    "tune": "Find the scale with the least loss on held-out text.",
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
     "browse": "List adapters by language, base, dataset and fit.",

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
         AutoTransferModelForSeq2SeqLM,
         AutoTransferModelForSequenceClassification,
     )
+    from ftt_hub.routing.router import AdapterRouter
+    from ftt_hub.tuning.verb import tune
 
 _HOMES = {
+    "AdapterRouter": "ftt_hub.routing.router",
     "AutoTransferModel": "ftt_hub.loading",
     "AutoTransferModelForCausalLM": "ftt_hub.loading",
     "AutoTransferModelForImageTextToText": "ftt_hub.loading",
@@ -53,11 +56,13 @@ _HOMES = {
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
+    "tune": "ftt_hub.tuning.verb",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
 
 __all__ = [
+    "AdapterRouter",
     "AutoTransferModel",
     "AutoTransferModelForCausalLM",
     "AutoTransferModelForImageTextToText",
@@ -75,6 +80,7 @@ __all__ = [
     "extract",
     "publish",
     "pull",
+    "tune",
     "verify",
     "versions",
 ]

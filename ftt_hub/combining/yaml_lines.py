@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +79,9 @@ def _require_finite(
 ) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise error_type("a number must be finite", where=lined.place(*keys), found=value)
-    items = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, list) else items
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
         _require_finite(lined, item, (*keys, key), error_type)
 

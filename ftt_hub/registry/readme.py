@@ -25,6 +25,7 @@ from ftt_hub.refs import is_version_tag, version_key
 CARD_NAME = "README.md"
 UNPUBLISHED = "your-namespace"
 KEY = "ftt_hub"
+SCALES = "recommended_scales"
 MAX_CARD_BYTES = 1 << 20
 MAX_REASON = 300
 _MAX_VERSIONS = 10_000
@@ -158,9 +159,14 @@ def published_card(data: bytes | None, name: str, history: History) -> bytes:
     front, body = split_card(data or b"")
     if not front:
         front = {"library_name": "ftt-hub", "tags": ["ftt-hub", "transfer-adapter"]}
-    front = {key: item for key, item in front.items() if key != KEY}
+    said = front.pop(KEY, None)
+    kept = {}
+    if isinstance(said, Mapping) and isinstance(said.get(SCALES), list):
+        kept[SCALES] = said[SCALES]
     if history.versions or history.deprecated:
-        front[KEY] = history.to_json()
+        kept.update(history.to_json())
+    if kept:
+        front = {**front, KEY: kept}
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     filled = _UNPUBLISHED_NAME.sub(lambda _: name, body)
     return (
