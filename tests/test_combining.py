@@ -287,6 +287,24 @@ def test_the_adapter_passes_every_check_and_names_its_parents(
         ftt_hub.apply(tmp_path / "out", family.stranger, tmp_path / "wrong")
 
 
+def test_the_adapter_goes_on_a_model_in_memory_and_off_again(
+    family: TinyFamily, three: list[Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    ftt_hub.combine([(three[0], 1.0), (three[2], 0.5)], tmp_path / "out")
+    ftt_hub.apply(tmp_path / "out", family.target, tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(family.target, dtype="auto")
+    adapter = ftt_hub.TransferAdapter.from_pretrained(tmp_path / "out")
+    for wanted in (tmp_path / "merged", family.target):
+        if wanted == family.target:
+            adapter.remove_from(model)
+        else:
+            adapter.apply_to(model)
+        for name, tensor in load_state(wanted).items():
+            assert same_bits(model.state_dict()[name], tensor), name
+
+
 def test_a_combination_can_be_stored_quantized(three: list[Path], tmp_path: Path) -> None:
     ftt_hub.combine(three, tmp_path / "out", codec=ftt_hub.Coding("quantized", max_error=0.2))
     fidelity = ftt_hub.verify(tmp_path / "out").fidelity

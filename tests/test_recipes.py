@@ -123,14 +123,14 @@ def test_different_source_bases_are_refused_unless_told(
     assert any("newer comes from target" in note for note in result.notes)
 
 
-def test_vocabularies_that_contradict_each_other_are_refused(
-    family: TinyFamily, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_vocabularies_that_contradict_each_other_are_refused(tmp_path: Path, named: bool) -> None:
+    source = save_model(tmp_path / "s", random_state(0), words=WORDS if named else None)
     for name in ("one", "two"):
-        words = [*WORDS, f"<{name}>"]
-        state = random_state(1, rows=len(words))
+        words = [*WORDS, f"<{name}>"] if named else None
+        state = random_state(1, rows=len(WORDS) + 1)
         tuned = save_model(tmp_path / f"f-{name}", state, config(vocab_size=97), words=words)
-        ftt_hub.extract(family.source, tuned, tmp_path / name)
+        ftt_hub.extract(source, tuned, tmp_path / name)
     with pytest.raises(IncompatibleError, match="changed the vocabulary in different ways"):
         ftt_hub.combine([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
 from ftt_hub.combining.inputs import Input
-from ftt_hub.config import VocabularySummary
+from ftt_hub.config import AdapterConfig
 from ftt_hub.container.index import (
     ADDED,
     ALIAS,
@@ -127,20 +127,23 @@ def _base(item: Input) -> str:
     return f"{source.id} ({source.digest[7:15]})"
 
 
-def _is_source_vocabulary(summary: VocabularySummary | None) -> bool:
-    return summary is None or (summary.size == summary.source_size and not summary.renamed)
+def _changed_vocabulary(config: AdapterConfig) -> bool:
+    found = config.vocabulary
+    renamed = found is not None and (found.size != found.source_size or bool(found.renamed))
+    return renamed or bool(config.tensors.resized)
 
 
 def _check_vocabulary(inputs: Sequence[Input]) -> Input:
     """The input whose tokenizer the result has: the one that changed it, else the first."""
-    changed = [i for i in inputs if not _is_source_vocabulary(i.adapter.config.vocabulary)]
+    changed = [i for i in inputs if _changed_vocabulary(i.adapter.config)]
     for other in changed[1:]:
         mine, theirs = (i.adapter.config.vocabulary for i in (changed[0], other))
-        if mine is not None and theirs is not None and mine.digest != theirs.digest:
+        if mine is None or theirs is None or mine.digest != theirs.digest:
             raise IncompatibleError(
-                "two adapters changed the vocabulary in different ways", where=other.label,
-                expected=f"the {mine.size} tokens of {changed[0].label}",
-                found=f"{theirs.size} tokens",
+                "two adapters changed the vocabulary in different ways, or do not name its tokens",
+                where=other.label,
+                expected=f"{mine.size if mine else 'unknown'} tokens as in {changed[0].label}",
+                found=f"{theirs.size if theirs else 'unknown'} tokens",
                 hint="Rows of one id would stand for different tokens; combine adapters that "
                 "added the same tokens.",
             )  # fmt: skip
