@@ -20,6 +20,9 @@ from ftt_hub.errors import NonFiniteError, UnsupportedError
 from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.rounding import all_finite, convert, narrow_double, widen
 
+KEPT_FROM = 0.99
+"""Part of a block for which hi + lo must be exact, so that lo is kept."""
+
 Thresholds = Mapping[int, float]
 """`id` of an input → the smallest magnitude kept of it."""
 
@@ -139,32 +142,34 @@ def _filled(count: int, name: str, make: Callable[[slice], Floats]) -> DeltaBloc
     return DeltaBlock(hi, lo if lo.any() else None, F32)
 
 
-def split(values: Floats, dtype: DType) -> tuple[Bits, Bits, bool]:
-    """Values rounded to hi, the rest rounded to lo, and whether nothing is lost."""
+def split(values: Floats, dtype: DType) -> tuple[Bits, Bits, int]:
+    """Values rounded to hi, the rest rounded to lo, and for how many nothing is lost."""
     hi = narrow_double(values, dtype)
     upper = widen(hi, dtype).astype(np.float64)
     hi[upper == 0] = dtype.sign_bit
     lo = narrow_double(values - upper, dtype)
     lower = widen(lo, dtype).astype(np.float64)
     lo[lower == 0] = 0
-    return hi, lo, bool((upper + lower == values).all())
+    return hi, lo, int(np.count_nonzero(upper + lower == values))
 
 
 def rounded_to(ideal: DeltaBlock, dtype: DType, name: str) -> DeltaBlock:
-    """What is stored of a block: rounded to `dtype`, with lo where hi + lo is exact.
+    """What is stored of a block: rounded to `dtype`, with lo where that makes it exact.
 
-    Rounding Δ once is a thousand times below what rounding the sum does to a model, and lo costs
-    more bits than hi; it is kept only where all of it makes the sum exact, as with weights ±1.
+    Rounding Δ once lies far below what rounding the sum does to a model, and a full lo costs more
+    bits than hi. It is kept where it is exact for 99 elements of 100, as with weights ±1, and
+    never in F32.
     """
     count = ideal.hi.size
-    hi, lo, exact = np.empty(count, dtype.numpy), np.empty(count, dtype.numpy), dtype is not F32
+    hi, lo, exact = np.empty(count, dtype.numpy), np.empty(count, dtype.numpy), 0
     with np.errstate(over="ignore", invalid="ignore"):
         for first in range(0, count, CHUNK):
             part = slice(first, min(first + CHUNK, count))
             hi[part], lo[part], same = split(values_of(ideal, part), dtype)
-            exact = exact and same
+            exact += same
     _require_finite(hi, dtype, name)
-    return DeltaBlock(hi, lo if exact and lo.any() else None, dtype)
+    kept = dtype is not F32 and exact >= KEPT_FROM * count and lo.any()
+    return DeltaBlock(hi, lo if kept else None, dtype)
 
 
 def widened(block: DeltaBlock) -> DeltaBlock:

@@ -86,7 +86,7 @@ class Neighbours:
         Empty arrays for a text without features.
         """
         rows = self._rows(texts)
-        known: list[bool] = rows.any(axis=1).tolist()
+        known = [bool(row.any()) for row in rows]
         cosines = _directions(rows - self._mean) @ self._known.T
         found = []
         for row, has_any in zip(cosines, known, strict=True):
