@@ -17,6 +17,8 @@ COMMANDS = {
     "info": "Show what an adapter holds and how faithful it is.",
     "verify": "Check an adapter: intact? With --target: does it fit?",
     "apply": "Write the merged checkpoint: target + scale × Δ.",
+    "combine": "Combine adapters by a recipe into one, or into a checkpoint.",
+    "tune": "Find the scale with the least loss on held-out text.",
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
     "rank": "Order a registry's adapters for a target, with reasons.",

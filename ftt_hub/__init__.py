@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         verify,
         versions,
     )
+    from ftt_hub.combining.recipe import Ingredient
+    from ftt_hub.combining.verb import combine
     from ftt_hub.errors import FttError
     from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
@@ -37,9 +39,12 @@ if TYPE_CHECKING:
         AutoTransferModelForSequenceClassification,
     )
     from ftt_hub.registry.evaluations import EvaluationResult
+    from ftt_hub.routing.router import AdapterRouter
+    from ftt_hub.tuning.verb import tune
     from ftt_hub.verdict.options import TextOptions
 
 _HOMES = {
+    "AdapterRouter": "ftt_hub.routing.router",
     "AutoTransferModel": "ftt_hub.loading",
     "AutoTransferModelForCausalLM": "ftt_hub.loading",
     "AutoTransferModelForImageTextToText": "ftt_hub.loading",
@@ -49,9 +54,11 @@ _HOMES = {
     "EvaluationResult": "ftt_hub.registry.evaluations",
     "FttError": "ftt_hub.errors",
     "TextOptions": "ftt_hub.verdict.options",
+    "Ingredient": "ftt_hub.combining.recipe",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
+    "combine": "ftt_hub.combining.verb",
     "deprecate": "ftt_hub.api",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
@@ -59,11 +66,13 @@ _HOMES = {
     "record_evaluations": "ftt_hub.api",
     "rank": "ftt_hub.api",
     "record_verdict": "ftt_hub.api",
+    "tune": "ftt_hub.tuning.verb",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
 
 __all__ = [
+    "AdapterRouter",
     "AutoTransferModel",
     "AutoTransferModelForCausalLM",
     "AutoTransferModelForImageTextToText",
@@ -72,11 +81,13 @@ __all__ = [
     "Coding",
     "EvaluationResult",
     "FttError",
+    "Ingredient",
     "TextOptions",
     "TransferAdapter",
     "__version__",
     "apply",
     "browse",
+    "combine",
     "deprecate",
     "extract",
     "publish",
@@ -84,6 +95,7 @@ __all__ = [
     "rank",
     "record_evaluations",
     "record_verdict",
+    "tune",
     "verify",
     "versions",
 ]

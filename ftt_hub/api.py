@@ -22,6 +22,7 @@ from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.ranking import Ranked, rank
+from ftt_hub.recommendation import remind
 from ftt_hub.recording import record_verdict
 from ftt_hub.registry.abc import Publication
 from ftt_hub.registry.choose import choose_registry
@@ -143,6 +144,7 @@ def apply(
     """
     wanted = None if dtype is None else parse_dtype(dtype)
     opened = _opened(adapter, revision, registry)
+    remind(opened.folder, opened.label, scale)
     with prepared(opened, target_base, force=force, source_base=source_base) as target:
         return merge(
             opened, target, Path(out_dir), scale=scale, dtype=wanted,

@@ -13,6 +13,7 @@ from ftt_hub.assembly import Assembler, ReadBits, check_scale
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.errors import UnsupportedError
 from ftt_hub.preparation import Prepared, prepared
+from ftt_hub.recommendation import remind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -164,6 +165,7 @@ class _AutoTransferModel:
         """
         check_scale(scale)
         with open_adapter(adapter, revision=revision, registry=registry) as opened:
+            remind(opened.folder, opened.label, scale)
             source = opened.config.source_base
             chosen = base_model or (
                 f"{source.id}@{source.revision}" if source.revision else source.id
