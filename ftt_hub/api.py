@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from ftt_hub.adapter import Adapter, adapter_folder, adapter_headers, open_adapter
 from ftt_hub.browsing import BrowseEntry, browse
 from ftt_hub.checkpoint.resolve import open_model
-from ftt_hub.config import CONFIG_NAME, AdapterConfig
-from ftt_hub.container.folder import CARD_NAME, check_adapter
+from ftt_hub.config import AdapterConfig
+from ftt_hub.container.folder import check_adapter
+from ftt_hub.exchange import Pulled, publish, pull
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
@@ -24,9 +23,6 @@ from ftt_hub.progress import Progress, Silent
 from ftt_hub.ranking import Ranked, rank
 from ftt_hub.recommendation import remind
 from ftt_hub.recording import record_verdict
-from ftt_hub.registry.abc import Publication
-from ftt_hub.registry.choose import choose_registry
-from ftt_hub.staging import staged_folder
 from ftt_hub.verdict.options import TextOptions
 from ftt_hub.verdict.report import Verdict
 from ftt_hub.verification import verify_target
@@ -277,80 +273,3 @@ def verify(
             opened, target, depth=depth, text=text, source_base=source_base, other=other,
             registry=registry, force=force, workers=workers, progress=progress,
         )  # fmt: skip
-
-
-def publish(
-    folder: PathLike,
-    name: str,
-    *,
-    version: str | None = None,
-    private: bool = False,
-    create_pr: bool = False,
-    registry: PathLike | None = None,
-    progress: Progress | None = None,
-) -> Publication:
-    """Publish an adapter folder, after checking it completely.
-
-    Args:
-        folder: Made by `extract`.
-        name: ``namespace/name``.
-        version: ``1.2.0``; a published version never changes.
-        private: Make the repository private, on the Hub.
-        create_pr: Open a pull request instead, on the Hub; it has no version yet.
-        registry: ``"hf"`` or a folder.
-        progress: Watches the check.
-
-    Raises:
-        IntegrityError: The folder is damaged; nothing was published.
-        VersionExistsError: The version exists with other content.
-        RegistryError: The registry refuses.
-    """
-    check_adapter(Path(folder), progress=progress)
-    chosen = choose_registry(registry)
-    return chosen.publish(Path(folder), name, version=version, private=private, create_pr=create_pr)
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """A fetched adapter.
-
-    Attributes:
-        folder: Where it lies.
-        revision: The tag or commit it was pinned to.
-    """
-
-    folder: Path
-    revision: str | None
-
-
-def pull(
-    adapter: str,
-    out_dir: PathLike | None = None,
-    *,
-    revision: str | None = None,
-    registry: PathLike | None = None,
-    progress: Progress | None = None,
-) -> Pulled:
-    """Fetch an adapter from a registry and check it completely.
-
-    Args:
-        adapter: ``namespace/name[@revision]``.
-        out_dir: Copy it into this folder; default where the registry or its cache has it.
-        revision: Overrides the one in `adapter`.
-        registry: ``"hf"`` or a folder.
-        progress: Watches.
-
-    Raises:
-        RefError: It names nothing.
-        IntegrityError: What arrived is damaged.
-        OutputError: `out_dir` is not empty, or the disk is full.
-    """
-    folder, pinned = adapter_folder(adapter, revision=revision, registry=registry)
-    config = check_adapter(folder, progress=progress)
-    if out_dir is None:
-        return Pulled(folder, pinned)
-    with staged_folder(Path(out_dir)) as partial:
-        for name in (*config.files, CONFIG_NAME, CARD_NAME):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, partial / name)
-    return Pulled(Path(out_dir), pinned)

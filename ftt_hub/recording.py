@@ -52,8 +52,10 @@ def record_verdict(
     ref, model = parse_ref(adapter, revision=revision), parse_ref(target)
     key = verdict.commit or f"local-{_fingerprint(model)}"
     named = replace(verdict, adapter=_public(ref), target=_public(model))
-    value = validate(named.to_json(), "verdict", "the verdict")
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        named.to_json(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    validate(json.loads(text), "verdict", "the verdict")
     record = Record(key, f"{text}\n".encode(), _cells(named, key))
     if ref.folder is None:
         return choose_registry(registry).annotate(ref, record)

@@ -158,15 +158,16 @@ def logits_of(
             ids, scored = ids.to(device), scored.to(device)
             lengths = torch.tensor([len(text.windows[place].ids) for place in places])
             mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
-            with torch.inference_mode():
-                try:
-                    logits = model(input_ids=ids, attention_mask=mask.to(device), use_cache=False)
-                except torch.OutOfMemoryError as error:
-                    raise LossError(
-                        "out of memory in a forward pass", where=where or text.label,
-                        hint="Use a shorter --window, or a device with more memory.",
-                    ) from error  # fmt: skip
-                yield places, ids, scored, logits.logits.float()
+            try:
+                with torch.no_grad():  # never around the yield: whoever waits there would be in it
+                    output = model(input_ids=ids, attention_mask=mask.to(device), use_cache=False)
+                    logits = output.logits.float()
+            except torch.OutOfMemoryError as error:
+                raise LossError(
+                    "out of memory in a forward pass", where=where or text.label,
+                    hint="Use a shorter --window, or a device with more memory.",
+                ) from error  # fmt: skip
+            yield places, ids, scored, logits
     finally:
         model.train(training)
 
