@@ -24,6 +24,12 @@ if TYPE_CHECKING:
         verify,
         versions,
     )
+    from ftt_hub.converting import (
+        convert_from_peft,
+        convert_to_lora,
+        convert_to_sparse_patch,
+        export_channels,
+    )
     from ftt_hub.errors import FttError
     from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
@@ -45,7 +51,11 @@ _HOMES = {
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
+    "convert_from_peft": "ftt_hub.converting",
+    "convert_to_lora": "ftt_hub.converting",
+    "convert_to_sparse_patch": "ftt_hub.converting",
     "deprecate": "ftt_hub.api",
+    "export_channels": "ftt_hub.converting",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
@@ -65,7 +75,11 @@ __all__ = [
     "__version__",
     "apply",
     "browse",
+    "convert_from_peft",
+    "convert_to_lora",
+    "convert_to_sparse_patch",
     "deprecate",
+    "export_channels",
     "extract",
     "publish",
     "pull",

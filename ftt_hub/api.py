@@ -12,9 +12,12 @@ from ftt_hub.browsing import BrowseEntry, browse
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
-from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
+from ftt_hub.convert.from_peft import from_peft
+from ftt_hub.convert.peft_folder import is_peft_folder
+from ftt_hub.extraction.builder import AdapterBuilder, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
+from ftt_hub.extraction.model import Model
 from ftt_hub.ledger import deprecate, preview, versions
 from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
@@ -55,6 +58,7 @@ def extract(
     sketch: bool = True,
     workers: int | None = None,
     resume: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> TransferAdapter:
     """Make the transfer adapter Δ = fine_tuned − source_base (Lin et al. 2025, §2).
@@ -63,7 +67,7 @@ def extract(
 
     Args:
         source_base: m_s, a folder or Hub reference.
-        fine_tuned: m'_s, likewise.
+        fine_tuned: m'_s, likewise, or the folder of a PEFT adapter such as LoRA.
         out_dir: Folder to make; absent or empty.
         codec: ``exact``, ``anchored``, ``quantized`` or ``auto``; a `Coding` also sets limits such
             as bits a weight, size or error.
@@ -71,6 +75,7 @@ def extract(
         sketch: Store a sample of the source base (at most 0.05% of it).
         workers: Threads; default the cores, at most 8.
         resume: Continue the work of a run that was killed.
+        force: Go on although a PEFT adapter names another base.
         progress: Watches.
 
     Raises:
@@ -80,6 +85,12 @@ def extract(
     """
     out = Path(out_dir)
     coding = codec if isinstance(codec, Coding) else Coding(codec)
+    if is_peft_folder(Path(fine_tuned)):
+        from_peft(
+            fine_tuned, out, base=source_base, coding=coding, provenance=provenance, sketch=sketch,
+            workers=workers, resume=resume, force=force, progress=progress,
+        )  # fmt: skip
+        return TransferAdapter.from_pretrained(out)
     source, source_headers = open_model(source_base)
     with source:
         tuned, tuned_headers = open_model(fine_tuned)
