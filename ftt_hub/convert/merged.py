@@ -151,7 +151,8 @@ class MergedModel:
             return
         if mine is not None and theirs is not None:
             ours = self._merged(*mine)[alias.removeprefix(mine[0] + ".")]
-            if torch.equal(ours.to(self._value(name).dtype), self._value(name)):
+            other = self._merged(*theirs)[self._keys[name].removeprefix(theirs[0] + ".")]
+            if torch.equal(ours.to(other.dtype), other):
                 return
         elif _writes_in_place(mine or theirs):
             if mine is not None:
