@@ -204,6 +204,6 @@ def export_channels(
     }  # fmt: skip
     with staged_file(out) as partial, writing(out), partial.open("wb") as file:
         file.write(build_header(header, metadata))
-        for values in tensors.values():
-            file.write(values.tobytes())
+        for stored in tensors.values():
+            file.write(stored.tobytes())
     return ChannelReport(out, len(entries), spread, exact)

@@ -94,7 +94,7 @@ class MergedModel:
         self._done: OrderedDict[str, State] = OrderedDict()
         peft_model, self._keys = _inject(base, adapter)
         self._model: nn.Module = peft_model.get_base_model()
-        self._owner: dict[str, tuple[str, nn.Module]] = {}
+        self._owner: dict[str, tuple[str, Any]] = {}
         self._plain: State = {}
         self._find()
         self.tensors, self.touched = self._describe()
@@ -112,7 +112,7 @@ class MergedModel:
             if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
                 inside = (*inside, f"{key}.")
                 for name, _ in _result(module).named_parameters():
-                    self._owner[f"{key}.{name}"] = (key, module)
+                    self._owner[f"{key}.{name}"] = (str(key), module)
                 continue
             for name, value in module.named_parameters(recurse=False):
                 full = f"{key}.{name}" if key else name
@@ -237,7 +237,9 @@ def _result(module: Any) -> nn.Module:
     from peft.utils.other import ModulesToSaveWrapper
 
     if isinstance(module, ModulesToSaveWrapper):
-        made = module.modules_to_save[module.active_adapter] if module.active_adapters else None
+        made = (
+            module.modules_to_save[str(module.active_adapter)] if module.active_adapters else None
+        )
         made = module.original_module if made is None else made
         return made.get_base_layer() if isinstance(made, BaseTunerLayer) else made
     if isinstance(module, BaseTunerLayer):

@@ -65,7 +65,7 @@ def _config(folder: Path, task: str | None, labels: int | None) -> PreTrainedCon
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     except (ValueError, KeyError, OSError) as error:
         raise UnsupportedError(
             f"transformers cannot read the base's config ({str(error).splitlines()[0][:120]})",
