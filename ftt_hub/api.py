@@ -12,7 +12,6 @@ from ftt_hub.browsing import BrowseEntry, browse
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, check_adapter
-from ftt_hub.convert.from_peft import from_peft
 from ftt_hub.convert.peft_folder import is_peft_folder
 from ftt_hub.extraction.builder import AdapterBuilder, Provenance
 from ftt_hub.extraction.choice import Coding
@@ -86,6 +85,8 @@ def extract(
     out = Path(out_dir)
     coding = codec if isinstance(codec, Coding) else Coding(codec)
     if is_peft_folder(Path(fine_tuned)):
+        from ftt_hub.convert.from_peft import from_peft  # needs torch, which others here do not
+
         from_peft(
             fine_tuned, out, base=source_base, coding=coding, provenance=provenance, sketch=sketch,
             workers=workers, resume=resume, force=force, progress=progress,
