@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     )
     from ftt_hub.combining.recipe import Ingredient
     from ftt_hub.combining.verb import combine
+    from ftt_hub.converting import (
+        convert_from_peft,
+        convert_to_lora,
+        convert_to_sparse_patch,
+        export_channels,
+    )
     from ftt_hub.errors import FttError
     from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
@@ -59,7 +65,11 @@ _HOMES = {
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
     "combine": "ftt_hub.combining.verb",
+    "convert_from_peft": "ftt_hub.converting",
+    "convert_to_lora": "ftt_hub.converting",
+    "convert_to_sparse_patch": "ftt_hub.converting",
     "deprecate": "ftt_hub.api",
+    "export_channels": "ftt_hub.converting",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
@@ -88,7 +98,11 @@ __all__ = [
     "apply",
     "browse",
     "combine",
+    "convert_from_peft",
+    "convert_to_lora",
+    "convert_to_sparse_patch",
     "deprecate",
+    "export_channels",
     "extract",
     "publish",
     "pull",
