@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         versions,
     )
     from ftt_hub.errors import FttError
+    from ftt_hub.evaluation.comparison import evaluate
     from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
         AutoTransferModel,
@@ -46,6 +47,7 @@ _HOMES = {
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
     "deprecate": "ftt_hub.api",
+    "evaluate": "ftt_hub.evaluation.comparison",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
@@ -66,6 +68,7 @@ __all__ = [
     "apply",
     "browse",
     "deprecate",
+    "evaluate",
     "extract",
     "publish",
     "pull",
