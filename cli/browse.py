@@ -25,6 +25,11 @@ SORTS = ("name", "updated", "downloads", "likes", "size")
               help="Adapters a page.")  # fmt: skip
 @click.option("--page", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--deprecated", is_flag=True, help="Show deprecated adapters, too.")
+@click.option("--web", is_flag=True, help="Serve a page to filter, check and read instead.")
+@click.option("--host", metavar="ADDRESS", help="With --web: where to listen. [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535),
+              help="With --web: port; 0 takes any free one. [default: 7860]")  # fmt: skip
+@click.option("--open", "open_page", is_flag=True, help="With --web: open it in the browser.")
 @registry_option
 @json_option
 def command(
@@ -38,10 +43,26 @@ def command(
     limit: int,
     page: int,
     deprecated: bool,
+    web: bool,
+    host: str | None,
+    port: int | None,
+    open_page: bool,
     registry: str | None,
     as_json: bool,
 ) -> None:
     """List the adapters of a registry that match every filter given."""
+    if web:
+        if as_json:
+            raise click.UsageError("--web shows a page: leave out --json")
+        wanted: dict[str, object] = {
+            "language": language, "source_base": source_base, "dataset": dataset,
+            "license": licence, "search": search, "target": target, "sort": sort,
+            "deprecated": deprecated, "page": page,
+        }  # fmt: skip
+        serve_page(wanted, host, port, registry, open_page)
+        return
+    if host is not None or port is not None or open_page:
+        raise click.UsageError("--host, --port and --open need --web")
     from ftt_hub.cli.output import message, print_json, print_table
 
     from ftt_hub.browsing import Query, browse_page
@@ -61,6 +82,29 @@ def command(
     elif pages > 1:
         following = f"; more: --page {page + 1}" if page < pages else ""
         message(f"page {page} of {pages}, {found.total} adapters{following}")
+
+
+def serve_page(
+    wanted: dict[str, object],
+    host: str | None,
+    port: int | None,
+    registry: str | None,
+    open_page: bool,
+) -> None:
+    """Serve the page until Ctrl-C; its address goes to stdout as soon as it can be opened."""
+    from ftt_hub.cli.output import message, print_line
+
+    from ftt_hub.web.selection import Selection
+    from ftt_hub.web.server import HOST, PORT, serve
+
+    def ready(address: str) -> None:
+        chosen = address + Selection.of(wanted).address().removesuffix("?")
+        print_line(chosen)
+        message("Ctrl-C ends it")
+        if open_page:
+            click.launch(chosen)
+
+    serve(host=host or HOST, port=PORT if port is None else port, registry=registry, ready=ready)
 
 
 def empty_state(filtered: bool) -> str:
@@ -107,6 +151,7 @@ def entry_json(entry: BrowseEntry) -> dict[str, object]:
         "updated": listing.updated,
         "downloads": listing.downloads,
         "likes": listing.likes,
+        "evaluations": [result.to_json() for result in listing.evaluations],
         "deprecated": None
         if marked is None
         else {"reason": marked.reason, "successor": marked.successor},

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @click.option("--adapter", "adapters", multiple=True, metavar="ADAPTER",
               help="Measure m_t + Δ, too; repeatable, each alone.")  # fmt: skip
 @click.option("--model", "models", multiple=True, metavar="MODEL",
-              help="Measure another model, too, such as m_t fine-tuned anew; repeatable.")  # fmt: skip
+              help="Measure another model, too, such as m_t fine-tuned; repeatable.")  # fmt: skip
 @click.option("--scale", default=1.0, show_default=True, help="λ in m_t + λΔ.")
 @click.option("--tasks", "tasks", multiple=True, metavar="TASK,…",
-              help="lm-evaluation-harness tasks by name, YAML files, or JSONL files of prompts with "
-              "completions or choices.")  # fmt: skip
+              help="lm-evaluation-harness tasks by name, YAML files, or JSONL files of prompts "
+              "with completions or choices.")  # fmt: skip
 @click.option("--setting", "settings", multiple=True, metavar="NAME",
               help="A setting of the paper: gsm8k, math, mmlu, ifeval …; repeatable.")  # fmt: skip
 @click.option("--text", type=click.Path(), metavar="FILE",

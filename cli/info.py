@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable
-
 import click
 from ftt_hub.cli.options import json_option, registry_option
 
 from ftt_hub.config import AdapterConfig
-from ftt_hub.container.index import TensorEntry
-
-_LAYER = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")
 
 
 @click.command("info", epilog="Example: ftt-hub info me/base-v1-turkish@v1.0.0 --layers")
@@ -28,6 +21,7 @@ def command(
     from ftt_hub.cli.output import print_facts, print_json, print_table
 
     from ftt_hub.adapter import open_adapter
+    from ftt_hub.norms import layer_norms
 
     with open_adapter(adapter, revision=revision, registry=registry) as opened:
         norms = layer_norms(opened.container.entries.values())
@@ -68,16 +62,3 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         f"{len(summary.resized)} resized",
         "content digest": config.content_digest,
     }
-
-
-def layer_norms(entries: Iterable[TensorEntry]) -> dict[str, float]:
-    """‖Δ‖/‖m‖ by layer number, tensors outside the layers by name."""
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for entry in entries:
-        if entry.norm is None:
-            continue
-        match = _LAYER.search(entry.name)
-        key = f"layer {int(match[1]):3}" if match else entry.name
-        sums[key][0] += entry.norm[0] ** 2
-        sums[key][1] += entry.norm[1] ** 2
-    return {k: (d / s) ** 0.5 for k, (d, s) in sorted(sums.items()) if s > 0}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         extract,
         publish,
         pull,
+        record_evaluations,
         verify,
         versions,
     )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         AutoTransferModelForSeq2SeqLM,
         AutoTransferModelForSequenceClassification,
     )
+    from ftt_hub.registry.evaluations import EvaluationResult
 
 _HOMES = {
     "AutoTransferModel": "ftt_hub.loading",
@@ -42,6 +44,7 @@ _HOMES = {
     "AutoTransferModelForSeq2SeqLM": "ftt_hub.loading",
     "AutoTransferModelForSequenceClassification": "ftt_hub.loading",
     "Coding": "ftt_hub.extraction.choice",
+    "EvaluationResult": "ftt_hub.registry.evaluations",
     "FttError": "ftt_hub.errors",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
@@ -51,6 +54,7 @@ _HOMES = {
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
+    "record_evaluations": "ftt_hub.api",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
@@ -62,6 +66,7 @@ __all__ = [
     "AutoTransferModelForSeq2SeqLM",
     "AutoTransferModelForSequenceClassification",
     "Coding",
+    "EvaluationResult",
     "FttError",
     "TransferAdapter",
     "__version__",
@@ -72,6 +77,7 @@ __all__ = [
     "extract",
     "publish",
     "pull",
+    "record_evaluations",
     "verify",
     "versions",
 ]

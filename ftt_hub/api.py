@@ -16,7 +16,7 @@ from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
 from ftt_hub.extraction.trial import LossTrial
-from ftt_hub.ledger import deprecate, preview, versions
+from ftt_hub.ledger import deprecate, preview, record_evaluations, versions
 from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
@@ -41,6 +41,7 @@ __all__ = [
     "preview",
     "publish",
     "pull",
+    "record_evaluations",
     "verify",
     "versions",
 ]

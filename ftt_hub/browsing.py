@@ -161,8 +161,26 @@ def _sorted(candidates: list[_Candidate], sort: str) -> list[_Candidate]:
     return by_name if sort == "name" else sorted(by_name, key=keys[sort], reverse=True)
 
 
-def _found(registry: Registry, query: Query, sort: str) -> list[_Candidate]:
-    candidates = [_Candidate(summary) for summary in registry.summaries()]
+def told(known: Iterable[Summary], *, registry: PathLike | None = None) -> list[Summary]:
+    """The summaries with their facts; manifests are read where nothing else tells.
+
+    Args:
+        known: What the registry listed; those that turn out to be no adapters are left out.
+        registry: ``"hf"`` or a folder.
+    """
+    chosen = choose_registry(registry)
+    candidates = [_Candidate(summary) for summary in known]
+    dark = _opened(chosen, [c for c in candidates if c.facts is None])
+    lit = {c.summary.name: replace(c.summary, facts=c.facts) for c in dark}
+    every = (c.summary if c.facts is not None else lit.get(c.summary.name) for c in candidates)
+    return [summary for summary in every if summary is not None]
+
+
+def _found(
+    registry: Registry, query: Query, sort: str, known: Iterable[Summary] | None
+) -> list[_Candidate]:
+    listed = registry.summaries() if known is None else known
+    candidates = [_Candidate(summary) for summary in listed]
     told = [c for c in candidates if c.facts is not None]
     dark = _opened(registry, [c for c in candidates if c.facts is None])
     wanted = [
@@ -183,6 +201,7 @@ def browse_page(
     sort: str = "name",
     limit: int | None = None,
     page: int = 1,
+    known: Iterable[Summary] | None = None,
 ) -> Page:
     """One page of the adapters that match.
 
@@ -193,6 +212,7 @@ def browse_page(
         sort: ``name``, or one of `SORTS`, largest or newest first. ``size`` reads every manifest.
         limit: Adapters a page; ``None`` for all.
         page: Number of the page, from 1.
+        known: What the registry listed a moment ago; default: ask it.
 
     Raises:
         FttError: Unknown sort or page, or the registry does not answer.
@@ -201,7 +221,7 @@ def browse_page(
         raise FttError("no such page or order", where="browse", expected=", ".join(SORTS))
     chosen = choose_registry(registry)
     headers = None if target is None else read_headers(target)
-    found = _found(chosen, query, sort)
+    found = _found(chosen, query, sort, known)
     start = 0 if limit is None else (page - 1) * limit
     shown = _opened(chosen, found[start : None if limit is None else start + limit])
     listings = [c.listing for c in shown if c.listing is not None]

@@ -1,15 +1,19 @@
-"""Versions of an adapter in a registry: what a push would do, what there is, what is outdated."""
+"""An adapter in a registry: what a push would do, its versions, what is outdated, evaluations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ftt_hub.container.folder import check_adapter
+from ftt_hub.config import read_config
+from ftt_hub.container.folder import CARD_NAME, check_adapter
 from ftt_hub.errors import RefError
 from ftt_hub.refs import Ref, parse_ref, version_tag
 from ftt_hub.registry.abc import Preview, Version
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.readme import Deprecation, clean_reason
+from ftt_hub.registry.evaluations import EvaluationResult, results_from
+from ftt_hub.registry.readme import Deprecation, clean_reason, evaluated_card, split_card
+from ftt_hub.staging import write_atomic
 
 PathLike = str | Path
 
@@ -75,6 +79,40 @@ def deprecate(
     if instead == tag or (successor is not None and instead not in {v.tag for v in known}):
         raise RefError("no such successor", where=ref, expected="another version", found=successor)
     return chosen.deprecate(name, tag, Deprecation(clean_reason(reason), instead))
+
+
+def record_evaluations(
+    adapter: PathLike, results: Sequence[EvaluationResult], *, registry: PathLike | None = None
+) -> bool:
+    """Add evaluation results to an adapter's card; its content and digest stay as they are.
+
+    A result of the same task, dataset, metric, target and scale is replaced.
+
+    Args:
+        adapter: A folder, before it is published, or ``namespace/name``: the card on main.
+        results: What was measured.
+        registry: ``"hf"`` or a folder.
+
+    Returns:
+        False when the card has them already.
+
+    Raises:
+        RefError: It names nothing, or a revision: published revisions never change.
+        RegistryError: The registry refuses.
+        OutputError: The card cannot be written.
+    """
+    ref = parse_ref(adapter)
+    if ref.folder is None:
+        if ref.revision not in (None, "main"):
+            raise RefError("only main's card can gain results", where=ref, expected=ref.name)
+        return choose_registry(registry).add_results(ref.name or "", results)
+    name = read_config(ref.folder).fine_tuned.id.rsplit("/", 1)[-1]
+    path = ref.folder / CARD_NAME
+    data = path.read_bytes() if path.is_file() else b""
+    if set(results) <= set(results_from(split_card(data)[0])):
+        return False
+    write_atomic(path, evaluated_card(data, name, results))
+    return True
 
 
 def _registered(text: str) -> Ref:

@@ -36,12 +36,8 @@ def server(tmp_path: Path) -> Iterator[HubServer]:
         close_session()
 
 
-@pytest.fixture
-def client(
-    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HubServer]:
-    """The client of this process talks to the server, with a token that may write."""
-    home = tmp_path / "hf-home"
+def connect(server: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the client of this process at a server."""
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(
         constants,
@@ -57,6 +53,14 @@ def client(
     monkeypatch.delenv("FTT_HUB_REGISTRY", raising=False)
     server.requests.clear()
     get_session()  # two threads that ask for the first one at once leak one of two (in 1.31)
+
+
+@pytest.fixture
+def client(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """The client of this process talks to the server, with a token that may write."""
+    connect(server, tmp_path / "hf-home", monkeypatch)
     return server
 
 

@@ -198,6 +198,36 @@ def test_a_tag_that_failed_is_told_and_added_by_the_same_command(
     assert client.head(NAME) == client.head(NAME, "v1.0.0") == head
 
 
+def test_an_older_version_without_its_tag_gets_it_by_the_same_command(
+    client: HubServer, first: Path, second: Path, naps: list[float]
+) -> None:
+    push(first, "2.0.0")
+    client.faults.add(method="POST", path_regex="/tag/", action=Status(500), times=9)
+    with pytest.raises(HubError, match=r"on release-v1\.0\.0, .* only the tag is missing"):
+        push(second, "1.0.0")
+    client.faults.clear()
+    with pytest.raises(VersionExistsError, match="choose a higher version"):
+        push(first, "1.0.0")  # the name is taken, though the tag is not there yet
+    push(second, "1.0.0")
+    assert [v.tag for v in ftt_hub.versions(NAME)] == ["v2.0.0", "v1.0.0"]
+    digest = ftt_hub.TransferAdapter.from_pretrained(f"{NAME}@v1.0.0").config.content_digest
+    assert digest == ftt_hub.TransferAdapter.from_pretrained(second).config.content_digest
+
+
+def test_an_older_version_that_main_does_not_list_is_listed_by_the_same_command(
+    client: HubServer, first: Path, second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(first, "2.0.0")
+    with monkeypatch.context() as patch:
+        patch.setattr(pushing, "commit_card", lambda *_: True)  # the connection broke there
+        push(second, "1.0.0")
+    [entry] = ftt_hub.browse()
+    assert entry.listing.versions == ("v2.0.0",)
+    push(second, "1.0.0")
+    [entry] = ftt_hub.browse()
+    assert entry.listing.versions == ("v2.0.0", "v1.0.0")
+
+
 def test_a_lost_race_is_tried_again_after_a_look(
     client: HubServer, first: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from architectures import ARCHITECTURES, build
+from hub_fixtures import client, server
+from hub_server import HubServer
 from models import (
     WORDS,
     TinyFamily,
@@ -33,6 +35,8 @@ from ftt_hub.errors import (
     IntegrityError,
     UnsupportedError,
 )
+
+__all__ = ["client", "server"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
 State = dict[str, torch.Tensor]
@@ -257,21 +261,63 @@ def test_a_stranger_is_refused_and_stays_as_it_was(
 
 
 @PATHS
-def test_added_tokens_are_refused_with_the_reason(
-    family: TinyFamily, tmp_path: Path, path: Way
+def test_a_stranger_of_the_same_shape_is_told_by_the_sketch(
+    family: TinyFamily, adapters: tuple[Path, Path], path: Way
 ) -> None:
+    model = load(family.stranger)
+    with pytest.raises(IncompatibleError, match="unrelated"):
+        path(model, adapters[0])
+    assert differing(model, load(family.stranger)) == []
+
+
+def added_token(family: TinyFamily, folder: Path) -> Path:
+    """An adapter of a model with one token more."""
     state = drifted(random_state(0), 1, 0.01)
     rows = torch.cat([state["model.embed_tokens.weight"], torch.ones(1, 32)])
     words = [*WORDS, "wnew"]
     tuned = save_model(
-        tmp_path / "f", {**state, "model.embed_tokens.weight": rows},
+        folder / "f", {**state, "model.embed_tokens.weight": rows},
         config(vocab_size=len(words)), words=words,
     )  # fmt: skip
-    ftt_hub.extract(family.source, tuned, tmp_path / "a")
+    ftt_hub.extract(family.source, tuned, folder / "a")
+    return folder / "a"
+
+
+@PATHS
+def test_added_tokens_get_their_rows(family: TinyFamily, tmp_path: Path, path: Way) -> None:
+    adapter = added_token(family, tmp_path)
+    model = path(load(family.target), adapter)
+    expected = ftt_hub.AutoTransferModelForCausalLM.from_pretrained(
+        adapter, base_model=family.target
+    )
+    assert differing(model, expected) == []
+    assert model.get_input_embeddings().weight.shape[0] == len(WORDS) + 1
+
+
+@PATHS
+def test_added_tokens_are_refused_where_nothing_tells_their_rows(
+    family: TinyFamily, tmp_path: Path, path: Way
+) -> None:
+    adapter = added_token(family, tmp_path)
+    (adapter / "tokenizer.json").unlink()
     model = load(family.target)
     with pytest.raises(FttError, match=r"AutoTransferModel|apply_to"):
-        path(model, tmp_path / "a")
+        path(model, adapter)
     assert differing(model, load(family.target)) == []
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_an_adapter_on_the_hub_is_checked_by_its_sketch_too(
+    client: HubServer, family: TinyFamily, adapters: tuple[Path, Path]
+) -> None:
+    ftt_hub.publish(adapters[0], "me/one", version="1.0.0")
+    model = load(family.stranger)
+    with pytest.raises(IncompatibleError, match="unrelated"):
+        model.load_adapter("me/one")
+    assert differing(model, load(family.stranger)) == []
+    model = load(family.target)
+    model.load_adapter("me/one")
+    assert differing(model, merged(adapters[0])) == []
 
 
 def test_training_it_is_refused(family: TinyFamily, adapters: tuple[Path, Path]) -> None:

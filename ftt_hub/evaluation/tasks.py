@@ -177,5 +177,5 @@ def seed_all(seed: int) -> None:
     import torch
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the harness draws from the global generator
+    np.random.seed(seed)  # the harness draws from the global generator
     torch.manual_seed(seed)

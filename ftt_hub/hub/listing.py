@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 SECONDS = 60.0
-_FIELDS = ("cardData", "downloads", "lastModified", "likes", "private", "sha", "tags")
+_FIELDS = (
+    "cardData", "downloads", "lastModified", "likes", "model-index", "private", "sha", "tags",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def _text(value: object) -> str | None:
 def _summary(item: object) -> ModelSummary | None:
     if not isinstance(item, dict) or not isinstance(item.get("id"), str):
         return None
-    tags, card = item.get("tags"), item.get("cardData")
+    tags, card, index = item.get("tags"), item.get("cardData"), item.get("model-index")
+    if isinstance(card, dict) and index is not None:  # told beside the card it is taken from
+        card = {"model-index": index, **card}
     return ModelSummary(
         item["id"],
         _text(item.get("sha")),

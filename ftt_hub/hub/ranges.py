@@ -1,31 +1,21 @@
-"""Ranged reads: some kilobytes of a file on the Hub, kept by commit so that nobody asks twice."""
+"""Ranged reads: some kilobytes of a file on the Hub, kept by commit (`kept`)."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
-from ftt_hub.errors import HubError, OutputError, RefError
+from ftt_hub.errors import HubError, RefError
 from ftt_hub.hub.client import api, refuse_offline
 from ftt_hub.hub.failures import answered
-from ftt_hub.staging import write_atomic
+from ftt_hub.hub.kept import keep, kept
 
-KEPT_BYTES = 8 << 20
 SECONDS = 30.0
 _SHA = re.compile(r"^[0-9a-f]{40}$")
 
 
 class RangesIgnoredError(HubError):
     """The server sends whole files where a range was asked for."""
-
-
-def _kept(name: str, commit: str, filename: str, start: int, length: int) -> Path:
-    from huggingface_hub import constants
-
-    key = "\n".join((constants.ENDPOINT, name, commit, filename, str(start), str(length)))
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    return Path(constants.HF_HOME) / "ftt-hub" / "ranges" / digest[:2] / digest
 
 
 def _from_cache(name: str, commit: str, filename: str, start: int, length: int) -> bytes | None:
@@ -38,17 +28,9 @@ def _from_cache(name: str, commit: str, filename: str, start: int, length: int) 
             with Path(path).open("rb") as file:
                 file.seek(start)
                 return file.read(length)
-        return _kept(name, commit, filename, start, length).read_bytes()
     except OSError:
         return None
-
-
-def _keep(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data)
-    except (OSError, OutputError):
-        return  # a cache that cannot be written is no cache
+    return kept(name, commit, filename, start, length)
 
 
 def _request(name: str, revision: str, filename: str, start: int, length: int) -> bytes:
@@ -96,8 +78,8 @@ def read_range(name: str, commit: str, filename: str, start: int, length: int) -
             return held
     refuse_offline(f"{name}/{filename}")
     data = answered(name, lambda: _request(name, commit, filename, start, length))
-    if pinned and length <= KEPT_BYTES:
-        _keep(_kept(name, commit, filename, start, length), data)
+    if pinned:
+        keep(name, commit, filename, start, data, length)
     return data
 
 

@@ -12,6 +12,7 @@ from ftt_hub.config import CONFIG_NAME, AdapterConfig, parse_config
 from ftt_hub.container.reader import CONTAINER_INDEX
 from ftt_hub.errors import UnsupportedError
 from ftt_hub.peft_plugin import TRANSFER
+from ftt_hub.peft_plugin.origin import ORIGIN
 
 
 class TransferConfig(PeftConfig):
@@ -19,9 +20,14 @@ class TransferConfig(PeftConfig):
 
     Args:
         **manifest: Its keys.
+
+    Attributes:
+        manifest: Them again.
+        origin: The file they were read from, if PEFT read one.
     """
 
     def __init__(self, **manifest: Any) -> None:
+        self.origin: str | None = manifest.pop(ORIGIN, None)
         task = manifest.get("task_type")
         super().__init__(
             peft_type=TRANSFER,

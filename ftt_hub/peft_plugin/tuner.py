@@ -16,6 +16,7 @@ from ftt_hub.errors import FttError, IncompatibleError, IntegrityError, Unsuppor
 from ftt_hub.live import verbs
 from ftt_hub.peft_plugin import PREFIX
 from ftt_hub.peft_plugin.config import TransferConfig, saving_refused
+from ftt_hub.peft_plugin.origin import folder_of
 from ftt_hub.peft_plugin.slots import Delivery, SlotHolder
 
 HOLDER = "transfer_slots"
@@ -61,7 +62,8 @@ class TransferTuner(BaseTuner):
         label = f"adapter of {checked.fine_tuned.id}"
 
         def complete(container: MemoryContainer) -> None:
-            adapter = Adapter(label, Path(label), None, checked, container)
+            folder = folder_of(config.origin, checked) or Path(label)
+            adapter = Adapter(label, folder, None, checked, container)
             self._complete(model, adapter_name, adapter)
 
         holder: SlotHolder | None = getattr(model, HOLDER, None)

@@ -6,13 +6,14 @@ Three small protocols: a `Store` takes and gives adapters, a `Ledger` knows thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ftt_hub.config import AdapterConfig
 from ftt_hub.refs import Ref
+from ftt_hub.registry.evaluations import EvaluationResult
 from ftt_hub.registry.readme import Deprecation, History
 
 
@@ -99,6 +100,7 @@ class Summary:
         updated: ISO 8601, if known.
         downloads: If the registry counts them.
         likes: If the registry counts them.
+        evaluations: What the card says of evaluations, ``None`` when not told.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Summary:
     updated: str | None = None
     downloads: int | None = None
     likes: int | None = None
+    evaluations: tuple[EvaluationResult, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class Listing:
         likes: If the registry counts them.
         deprecated: Why that revision should no longer be used, ``None`` when it may.
         pinned: Commit or digest of that revision.
+        evaluations: What the card says of evaluations.
     """
 
     name: str
@@ -135,6 +139,26 @@ class Listing:
     likes: int | None = None
     deprecated: Deprecation | None = None
     pinned: str | None = None
+    evaluations: tuple[EvaluationResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What lies beside an adapter's content and may gain lines after publication.
+
+    Attributes:
+        card: The model card, ``None`` when there is none.
+        verified: Target's commit → the record of a verdict; unchecked bytes, each of at most
+            `MAX_RECORD_BYTES`.
+    """
+
+    card: bytes | None
+    verified: Mapping[str, bytes] = field(default_factory=dict)
+
+
+VERIFIED_FOLDER = "verified"
+MAX_RECORD_BYTES = 512 << 10
+MAX_RECORDS = 20
 
 
 def facts_of(config: AdapterConfig) -> Facts:
@@ -200,6 +224,14 @@ class Ledger(Protocol):
             RegistryError: The registry refuses.
         """
 
+    def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
+        """Add evaluation results to the card on main; False: it has them already.
+
+        Raises:
+            RefError: No such adapter.
+            RegistryError: The registry refuses.
+        """
+
 
 class Catalogue(Protocol):
     """Lists adapters."""
@@ -211,6 +243,13 @@ class Catalogue(Protocol):
         """An adapter with its manifest.
 
         ``None`` when it is none; a damaged one is left out with a warning.
+        """
+
+    def notes(self, listing: Listing) -> Notes:
+        """Card and verdicts of a listed adapter.
+
+        Raises:
+            HubError: The Hub does not answer.
         """
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftt_hub import hub
 from ftt_hub.config import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
@@ -17,14 +18,20 @@ from ftt_hub.errors import FttError, HubError, RefError
 from ftt_hub.parallel import map_unordered
 from ftt_hub.refs import Ref, is_repository_name
 from ftt_hub.registry.abc import (
+    MAX_RECORD_BYTES,
+    MAX_RECORDS,
+    VERIFIED_FOLDER,
     Facts,
     Listing,
+    Notes,
     Preview,
     Publication,
     Summary,
     Version,
 )
-from ftt_hub.registry.pushing import Push, commit_card
+from ftt_hub.registry.card_commits import commit_card, commit_results
+from ftt_hub.registry.evaluations import EvaluationResult, results_from
+from ftt_hub.registry.pushing import Push
 from ftt_hub.registry.readme import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -62,10 +69,14 @@ def _is_foreign(data: bytes) -> bool:
     return isinstance(value, dict) and value.get("peft_type") not in (None, "TRANSFER")
 
 
+def read_front(name: str, revision: str) -> Mapping[str, Any]:
+    """Front matter of the card at a revision; empty when there is none."""
+    return split_card(hub.read_file(name, revision, CARD_NAME, MAX_CARD_BYTES) or b"")[0]
+
+
 def read_history(name: str, revision: str) -> History | None:
     """What the card at a revision says of versions, ``None`` when it says nothing."""
-    data = hub.read_file(name, revision, CARD_NAME, MAX_CARD_BYTES)
-    return None if data is None else history_from(split_card(data)[0])
+    return history_from(read_front(name, revision))
 
 
 def _checked(name: str | None) -> str:
@@ -157,6 +168,10 @@ class HubRegistry:
 
         return commit_card(name, mark, f"Deprecate {tag}")
 
+    def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
+        """See `Ledger.add_results`: one commit to the card on main."""
+        return commit_results(_checked(name), results)
+
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`: one request a thousand adapters.
 
@@ -175,6 +190,7 @@ class HubRegistry:
                 model.updated,
                 model.downloads,
                 model.likes,
+                None if model.card is None else results_from(model.card),
             )
 
     def listing(self, summary: Summary) -> Listing | None:
@@ -195,17 +211,34 @@ class HubRegistry:
         config = read_manifest(name, head)
         if config is None:
             return None
+        evaluations = summary.evaluations
         if history is None:
-            marked = (read_history(name, head) or History()).deprecated
+            front = read_front(name, head)
+            marked = (history_from(front) or History()).deprecated
             history = History(sorted_versions(hub.version_tags(name)), marked)
+            evaluations = results_from(front)
         revision = history.shown or "main"
         if history.versions and revision != history.versions[0]:
             commit = hub.resolve_commit(name, revision)
             config = read_manifest(name, commit) or config
         return Listing(
             name, revision, history.versions, config, summary.updated, summary.downloads,
-            summary.likes, history.deprecated.get(revision), commit,
+            summary.likes, history.deprecated.get(revision), commit, evaluations or (),
         )  # fmt: skip
+
+    def notes(self, listing: Listing) -> Notes:
+        """See `Catalogue.notes`: the card of an old version is that of its tag."""
+        name = listing.name
+        head = hub.describe(name, "main")
+        newest = listing.revision in ("main", *listing.versions[:1])
+        at = head.commit if newest or listing.pinned is None else listing.pinned
+        records: dict[str, bytes] = {}
+        for path in sorted(head.files):
+            folder, _, file = path.rpartition("/")
+            if folder == VERIFIED_FOLDER and file.endswith(".json") and len(records) < MAX_RECORDS:
+                data = hub.read_file(name, head.commit, path, MAX_RECORD_BYTES) or b""
+                records[file.removesuffix(".json")] = data[:MAX_RECORD_BYTES]
+        return Notes(hub.read_file(name, at, CARD_NAME, MAX_CARD_BYTES), records)
 
     def listings(self) -> Iterator[Listing]:
         """See `Registry.listings`; reads the manifests in parallel."""

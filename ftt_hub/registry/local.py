@@ -2,7 +2,7 @@
 
 Layout, for every ``namespace/name``::
 
-    content/<digest>/      adapter folders by content digest, never changed
+    content/<digest>/      adapter folders by content digest; only the card in it may gain results
     refs/main, refs/v1.0.0 text files that name a digest
     deprecated.json        versions that should no longer be used, and why
 
@@ -16,24 +16,45 @@ import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ftt_hub.config import CONFIG_NAME, AdapterConfig, read_config
-from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError, VersionExistsError
-from ftt_hub.refs import Ref, is_repository_name, version_key, version_tag
-from ftt_hub.registry.abc import Listing, PlannedFile, Preview, Publication, Summary, Version
+from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError
+from ftt_hub.refs import Ref, is_repository_name, version_tag
+from ftt_hub.registry.abc import (
+    MAX_RECORD_BYTES,
+    MAX_RECORDS,
+    VERIFIED_FOLDER,
+    Listing,
+    Notes,
+    PlannedFile,
+    Preview,
+    Publication,
+    Summary,
+    Version,
+)
+from ftt_hub.registry.evaluations import EvaluationResult, results_from
+from ftt_hub.registry.local_rules import (
+    bare,
+    bytes_of,
+    check_version,
+    modified,
+    refs_to_move,
+)
 from ftt_hub.registry.readme import (
     CARD_NAME,
+    MAX_CARD_BYTES,
     Deprecation,
     History,
     deprecations_from,
+    evaluated_card,
     published_card,
     sorted_versions,
+    split_card,
 )
 from ftt_hub.staging import write_atomic, writing
 
@@ -90,12 +111,12 @@ class LocalRegistry:
                 hint="Use the folder's permissions instead of --private; leave out --create-pr.",
             )
         home, config = self._home(name), read_config(folder)
-        digest = _bare(config)
+        digest = bare(config)
         tag = None if version is None else version_tag(version)
         with self._locked(home):
             refs = self._refs(home)
-            _check_version(name, tag, refs, digest)
-            moved = [ref for ref in _refs_to_move(refs, tag) if refs.get(ref) != digest]
+            check_version(name, tag, refs, digest)
+            moved = [ref for ref in refs_to_move(refs, tag) if refs.get(ref) != digest]
             if moved:
                 self._store(folder, home / "content" / digest, config, name)
             for ref in moved:
@@ -105,10 +126,10 @@ class LocalRegistry:
     def preview(self, folder: Path, name: str, *, version: str | None = None) -> Preview:
         """See `Store.preview`."""
         home, config = self._home(name), read_config(folder)
-        digest, refs = _bare(config), self._refs(home)
+        digest, refs = bare(config), self._refs(home)
         tag = None if version is None else version_tag(version)
-        _check_version(name, tag, refs, digest)
-        changed = any(refs.get(ref) != digest for ref in _refs_to_move(refs, tag))
+        check_version(name, tag, refs, digest)
+        changed = any(refs.get(ref) != digest for ref in refs_to_move(refs, tag))
         stored = (home / "content" / digest).is_dir()
         files = tuple(
             PlannedFile(n, (folder / n).stat().st_size, stored)
@@ -201,7 +222,7 @@ class LocalRegistry:
         if not refs:
             raise RefError("no such adapter", where=name, found=f"nothing of it in {self.root}")
         return tuple(
-            Version(tag, refs[tag], _modified(home / "refs" / tag), marked.get(tag))
+            Version(tag, refs[tag], modified(home / "refs" / tag), marked.get(tag))
             for tag in sorted_versions(refs)
         )
 
@@ -219,6 +240,19 @@ class LocalRegistry:
             write_atomic(home / DEPRECATED_NAME, f"{text}\n".encode())
         return True
 
+    def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
+        """See `Ledger.add_results`."""
+        home = self._home(name)
+        if not self._refs(home):
+            raise RefError("no such adapter", where=name, found=f"nothing of it in {self.root}")
+        with self._locked(home):
+            card = home / "content" / self._refs(home).get("main", "") / CARD_NAME
+            data = bytes_of(card, MAX_CARD_BYTES)
+            if set(results) <= set(results_from(split_card(data or b"")[0])):
+                return False
+            write_atomic(card, evaluated_card(data, name, results))
+        return True
+
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`."""
         for name in self._names():
@@ -226,7 +260,7 @@ class LocalRegistry:
             refs = self._refs(home)
             if refs:
                 history = History(sorted_versions(refs), self._deprecations(home))
-                updated = _modified(home / "refs" / (history.shown or "main"))
+                updated = modified(home / "refs" / (history.shown or "main"))
                 yield Summary(name, refs.get("main"), None, history, updated)
 
     def listing(self, summary: Summary) -> Listing | None:
@@ -240,44 +274,21 @@ class LocalRegistry:
         except FttError as error:
             warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
             return None
+        card = bytes_of(home / "content" / digest / CARD_NAME, MAX_CARD_BYTES)
         return Listing(
             summary.name, revision, history.versions, config, summary.updated,
             deprecated=history.deprecated.get(revision), pinned=digest,
+            evaluations=results_from(split_card(card or b"")[0]),
         )  # fmt: skip
+
+    def notes(self, listing: Listing) -> Notes:
+        """See `Catalogue.notes`."""
+        place = self._home(listing.name) / "content" / (listing.pinned or "")
+        records = sorted((place / VERIFIED_FOLDER).glob("*.json"))[:MAX_RECORDS]
+        verified = {path.stem: bytes_of(path, MAX_RECORD_BYTES) or b"" for path in records}
+        return Notes(bytes_of(place / CARD_NAME, MAX_CARD_BYTES), verified)
 
     def listings(self) -> Iterator[Listing]:
         """See `Registry.listings`."""
         found = (self.listing(summary) for summary in self.summaries())
         yield from (listing for listing in found if listing is not None)
-
-
-def _bare(config: AdapterConfig) -> str:
-    return config.content_digest.removeprefix("sha256:")
-
-
-def _modified(path: Path) -> str | None:
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    except OSError:
-        return None
-
-
-def _check_version(name: str, tag: str | None, refs: dict[str, str], digest: str) -> None:
-    if tag is not None and refs.get(tag, digest) != digest:
-        raise VersionExistsError(
-            "this version is published with other content",
-            where=f"{name}@{tag}",
-            expected=f"digest {refs[tag][:12]}",
-            found=f"digest {digest[:12]}",
-            hint="Published versions never change: choose a higher version.",
-        )
-
-
-def _refs_to_move(refs: dict[str, str], tag: str | None) -> list[str]:
-    """The version first, then main, unless a higher version holds it."""
-    if tag is None:
-        return ["main"]
-    if tag in refs:
-        return [tag]
-    newest = next(iter(sorted_versions(refs)), None)
-    return [tag, "main"] if newest is None or version_key(tag) > version_key(newest) else [tag]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ftt_hub.config import (
 from ftt_hub.errors import FttError, HubError, RegistryError, VersionExistsError
 from ftt_hub.refs import version_key, version_tag
 from ftt_hub.registry.abc import PlannedFile, Preview, Publication
+from ftt_hub.registry.card_commits import RACES, commit_card
 from ftt_hub.registry.readme import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -27,9 +28,6 @@ from ftt_hub.registry.readme import (
     sorted_versions,
     split_card,
 )
-
-RACES = 4
-"""So often a commit is tried on a branch that others move."""
 
 
 def _digest_at(name: str, commit: str) -> tuple[str | None, AdapterConfig | None]:
@@ -113,6 +111,7 @@ class Push:
                 )
             held = self._held(state)
             if held is not None:
+                self._list(state)
                 return held
             try:
                 return self._propose(state) if create_pr else self._commit(state)
@@ -151,11 +150,7 @@ class Push:
             return None
         there = state.tags.get(self.tag)
         if there is None or _digest_at(self.name, there)[0] != mine:
-            raise VersionExistsError(
-                "this version is published with other content",
-                where=f"{self.name}@{self.tag}",
-                hint="Published versions never change: choose a higher version.",
-            )
+            raise _exists(self.name, self.tag)
         return self._publication(self.tag, changed=False)
 
     def _publication(self, pinned: str, *, changed: bool) -> Publication:
@@ -194,7 +189,10 @@ class Push:
         if not self._is_newest(state):
             branch = f"release-{self.tag}"
             hub.create_branch(self.name, branch, parent)
-            parent = hub.describe(self.name, branch).commit
+            there = hub.describe(self.name, branch)
+            if self.tag in _told(self.name, there).versions:  # committed by an earlier try
+                return self._finish(there.commit)
+            parent = there.commit
         message = f"Publish {self.tag}" if self.tag else "Publish a transfer adapter"
         done = hub.commit_files(
             self.name, self._files(history), message, parent,
@@ -202,12 +200,26 @@ class Push:
         )  # fmt: skip
         if self.tag is None:
             return self._publication(done.commit, changed=True)
-        self._tag(self.tag, done.commit)
+        self._tag(self.tag, done.commit, branch)
         if branch != "main":
             commit_card(self.name, self._with_tag, f"List {self.tag}")
         return self._publication(self.tag, changed=True)
 
-    def _tag(self, tag: str, commit: str) -> None:
+    def _finish(self, commit: str) -> Publication:
+        """Tag an older line's version whose content was committed without getting its tag."""
+        tag = self.tag or ""
+        if _digest_at(self.name, commit)[0] != self.config.content_digest:
+            raise _exists(self.name, tag)
+        self._tag(tag, commit, f"release-{tag}")
+        commit_card(self.name, self._with_tag, f"List {tag}")
+        return self._publication(tag, changed=True)
+
+    def _list(self, state: State) -> None:
+        """Name a version that has its tag in main's card, where an earlier push could not."""
+        if self.tag is not None and self.tag in state.tags and self.tag not in state.claimed:
+            commit_card(self.name, self._with_tag, f"List {self.tag}")
+
+    def _tag(self, tag: str, commit: str, branch: str) -> None:
         try:
             hub.create_tag(self.name, tag, commit)
         except hub.ExistsError as error:
@@ -216,11 +228,11 @@ class Push:
                 raise VersionExistsError(
                     "somebody else published this version meanwhile, with other content",
                     where=f"{self.name}@{tag}",
-                    hint="Your content is on main without a version: push it with a higher one.",
+                    hint=f"Your content is on {branch} without a version: push a higher one.",
                 ) from error
         except HubError as error:
             raise HubError(
-                f"the content is on main, but the tag {tag} failed ({error.what})",
+                f"the content is on {branch}, but the tag {tag} failed ({error.what})",
                 where=self.name,
                 hint="Run the same command again: only the tag is missing.",
             ) from error
@@ -239,6 +251,14 @@ class Push:
         return Preview(f"{self.name}@{self.tag or 'main'}", held is None, files)
 
 
+def _exists(name: str, tag: str) -> VersionExistsError:
+    return VersionExistsError(
+        "this version is published with other content",
+        where=f"{name}@{tag}",
+        hint="Published versions never change: choose a higher version.",
+    )
+
+
 def _size(content: Path | bytes) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
@@ -255,25 +275,3 @@ def _identities(content: Path | bytes) -> set[str | None]:
         sha256 = hashlib.sha256(content).hexdigest()
     framed = b"blob %d\0" % len(content) + content
     return {sha256, hashlib.sha1(framed, usedforsecurity=False).hexdigest()}
-
-
-def commit_card(name: str, change: Callable[[History], History], message: str) -> bool:
-    """Change what main's card says of versions; False when it says so already.
-
-    Raises:
-        HubError: The Hub refuses or does not answer.
-    """
-    for _ in range(RACES):
-        head = hub.describe(name, "main")
-        data = hub.read_file(name, head.commit, CARD_NAME, MAX_CARD_BYTES)
-        before = history_from(split_card(data or b"")[0])
-        after = change(before or History())
-        if before == after:
-            return False
-        card = published_card(data, name, after)
-        try:
-            hub.commit_files(name, {CARD_NAME: card}, message, head.commit)
-        except hub.StaleParentError:
-            continue
-        return True
-    raise HubError("others keep changing its card", where=name, hint="Run the command again later.")

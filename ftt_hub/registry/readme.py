@@ -15,16 +15,21 @@ is written by anyone: whatever does not have this form is ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from ftt_hub.refs import is_version_tag, version_key
+from ftt_hub.registry.evaluations import EvaluationResult, with_results
 
 CARD_NAME = "README.md"
 UNPUBLISHED = "your-namespace"
 KEY = "ftt_hub"
+BARE_FRONT: Mapping[str, Any] = {
+    "library_name": "ftt-hub",
+    "tags": ["ftt-hub", "transfer-adapter"],
+}
 MAX_CARD_BYTES = 1 << 20
 MAX_REASON = 300
 _MAX_VERSIONS = 10_000
@@ -153,16 +158,30 @@ def published_card(data: bytes | None, name: str, history: History) -> bytes:
         name: ``namespace/name`` it is published as.
         history: Versions and deprecations, this one included.
     """
-    import yaml
-
     front, body = split_card(data or b"")
     if not front:
-        front = {"library_name": "ftt-hub", "tags": ["ftt-hub", "transfer-adapter"]}
+        front = dict(BARE_FRONT)
     front = {key: item for key, item in front.items() if key != KEY}
     if history.versions or history.deprecated:
         front[KEY] = history.to_json()
-    header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    filled = _UNPUBLISHED_NAME.sub(lambda _: name, body)
-    return (
-        f"---\n{header}---\n{filled if filled.startswith(chr(10)) else chr(10) + filled}".encode()
-    )
+    return joined_card(front, _UNPUBLISHED_NAME.sub(lambda _: name, body))
+
+
+def joined_card(front: Mapping[str, Any], body: str) -> bytes:
+    """A card of front matter and body, the reverse of `split_card`."""
+    import yaml
+
+    header = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True)
+    return f"---\n{header}---\n{body if body.startswith(chr(10)) else chr(10) + body}".encode()
+
+
+def evaluated_card(data: bytes | None, name: str, results: Iterable[EvaluationResult]) -> bytes:
+    """A card with these evaluation results added; its body and the rest stay as they are.
+
+    Args:
+        data: The card, ``None`` when there is none.
+        name: What the results are of.
+        results: What was measured.
+    """
+    front, body = split_card(data or b"")
+    return joined_card(with_results(front or BARE_FRONT, name, results), body)

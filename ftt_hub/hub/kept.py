@@ -1,0 +1,128 @@
+"""Ranges that were read from the Hub, kept by commit so that nobody asks twice; bounded.
+
+``HF_HOME/ftt-hub/ranges`` holds at most `FTT_HUB_RANGES_SIZE` bytes (default 512 MB; 0 keeps
+nothing). When a process has written a sixteenth of that, and on its first write, the ranges that
+were not used for longest go until a quarter of the room is free. What a pinned commit holds never
+changes, so an entry may go at any time and is never stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+from ftt_hub.errors import FttError, OutputError
+from ftt_hub.staging import write_atomic
+
+VARIABLE = "FTT_HUB_RANGES_SIZE"
+DEFAULT_BYTES = 512_000_000
+KEPT_BYTES = 8 << 20
+"""Ranges longer than this are not kept."""
+_SIZE = re.compile(r"^(\d{1,15})([KMGT]?)B?$", re.IGNORECASE)
+_DAY = 86_400
+_lock = threading.Lock()
+_written = 0
+_pruned: set[Path] = set()
+
+
+def capacity() -> int:
+    """Bytes that the kept ranges may take.
+
+    Raises:
+        FttError: The variable does not hold a size.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return DEFAULT_BYTES
+    match = _SIZE.match(text)
+    if match is None:
+        raise FttError(
+            "not a size", where=VARIABLE, expected="bytes, such as 500MB", found=text[:40]
+        )
+    thousands: int = 1000 ** " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) * thousands
+
+
+def _folder() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "ftt-hub" / "ranges"
+
+
+def _place(name: str, commit: str, filename: str, start: int, length: int) -> Path:
+    from huggingface_hub import constants
+
+    key = "\n".join((constants.ENDPOINT, name, commit, filename, str(start), str(length)))
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return _folder() / digest[:2] / digest
+
+
+def kept(name: str, commit: str, filename: str, start: int, length: int) -> bytes | None:
+    """A range that was read before, ``None`` when it is not there any more."""
+    path = _place(name, commit, filename, start, length)
+    try:
+        data = path.read_bytes()
+        if time.time() - path.stat().st_mtime > _DAY:  # used today: once a day is often enough
+            os.utime(path)
+    except OSError:
+        return None
+    return data
+
+
+def keep(name: str, commit: str, filename: str, start: int, data: bytes, length: int) -> None:
+    """Keep a range, if it is small and there is room to be made.
+
+    Raises:
+        FttError: `FTT_HUB_RANGES_SIZE` does not hold a size.
+    """
+    room = capacity()
+    if length > KEPT_BYTES or len(data) > room:
+        return
+    path = _place(name, commit, filename, start, length)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+    except (OSError, OutputError):
+        return  # a cache that cannot be written is no cache
+    if _is_time(len(data), room):
+        prune(room)
+
+
+def _is_time(written: int, room: int) -> bool:
+    global _written
+    with _lock:
+        folder = _folder()
+        _written += written
+        if folder in _pruned and _written * 16 < room:
+            return False
+        _pruned.add(folder)
+        _written = 0
+        return True
+
+
+def prune(room: int) -> int:
+    """Remove the ranges that were not used for longest, when they take more than `room` bytes.
+
+    Returns:
+        Bytes that were removed; other processes may do the same at the same time.
+    """
+    held = []
+    for path in _folder().glob("*/*"):
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            held.append((facts.st_mtime, facts.st_size, path))
+    taken, removed = sum(size for _, size, _ in held), 0
+    if taken <= room:
+        return 0
+    for _, size, path in sorted(held, key=lambda item: item[0]):
+        if taken - removed <= room * 3 // 4:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink()
+        removed += size
+    return removed

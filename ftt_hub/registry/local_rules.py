@@ -1,0 +1,59 @@
+"""What a registry in a folder decides by: files, digests, and which refs a publication moves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ftt_hub.config import AdapterConfig
+from ftt_hub.errors import VersionExistsError
+from ftt_hub.refs import version_key
+from ftt_hub.registry.readme import sorted_versions
+
+
+def bytes_of(path: Path, limit: int) -> bytes | None:
+    """The beginning of a small file, ``None`` when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError:
+        return None
+
+
+def bare(config: AdapterConfig) -> str:
+    """The digest's hex digits, which name the folder of a content."""
+    return config.content_digest.removeprefix("sha256:")
+
+
+def modified(path: Path) -> str | None:
+    """When a file was written, ISO 8601."""
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    except OSError:
+        return None
+
+
+def check_version(name: str, tag: str | None, refs: dict[str, str], digest: str) -> None:
+    """Refuse a version that is published with other content.
+
+    Raises:
+        VersionExistsError: It is.
+    """
+    if tag is not None and refs.get(tag, digest) != digest:
+        raise VersionExistsError(
+            "this version is published with other content",
+            where=f"{name}@{tag}",
+            expected=f"digest {refs[tag][:12]}",
+            found=f"digest {digest[:12]}",
+            hint="Published versions never change: choose a higher version.",
+        )
+
+
+def refs_to_move(refs: dict[str, str], tag: str | None) -> list[str]:
+    """The version first, then main, unless a higher version holds it."""
+    if tag is None:
+        return ["main"]
+    if tag in refs:
+        return [tag]
+    newest = next(iter(sorted_versions(refs)), None)
+    return [tag, "main"] if newest is None or version_key(tag) > version_key(newest) else [tag]

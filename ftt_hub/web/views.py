@@ -1,0 +1,196 @@
+"""The page's parts as HTML: the list of adapters, one adapter, and what went wrong.
+
+The templates escape every value; only `cards.card_html` gives markup of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftt_hub.browsing import BrowseEntry, Page, stored_bytes
+from ftt_hub.describing import Description
+from ftt_hub.errors import FttError
+from ftt_hub.report import CompatibilityReport
+from ftt_hub.web.cards import card_html
+from ftt_hub.web.heat import heat_map
+from ftt_hub.web.selection import PAGE_ROWS, Selection
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FITS = {
+    "accepted": ("✓", "Compatible"),
+    "warned": ("!", "With warnings"),
+    "rejected": ("✕", "Not compatible"),
+}
+_REASONS = 2
+_BREAKS = re.compile(r"(?<=[._])(?=\w)")
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    made = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters.update(size=size, day=day, figure=figure, breakable=breakable)
+    made.globals["fits"] = FITS
+    return made
+
+
+def size(nbytes: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} GB"
+
+
+def day(moment: str | None) -> str:
+    """The day of an ISO 8601 moment."""
+    return (moment or "")[:10]
+
+
+def figure(value: float) -> str:
+    """A measured number, four digits of it."""
+    return f"{value:,.4g}"
+
+
+def breakable(name: str) -> str:
+    """Text that may be broken after its dots and underscores; escaped."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(name))
+
+
+def reasons(report: CompatibilityReport) -> list[str]:
+    """Why a target fits as it does, the gravest first."""
+    return [f.reason for f in report.findings if f.status == report.status][:_REASONS]
+
+
+def _row(entry: BrowseEntry, selection: Selection) -> dict[str, object]:
+    config, report = entry.listing.config, entry.compatibility
+    namespace, _, name = entry.listing.name.partition("/")
+    fit = None
+    if report is not None:
+        why = [] if report.status == "accepted" else reasons(report)
+        fit = {"status": str(report.status.value), "reasons": why}
+    return {
+        "listing": entry.listing, "config": config, "namespace": namespace, "name": name,
+        "bytes": stored_bytes(entry.listing), "fit": fit,
+        "address": _address_of(entry.listing.name, selection.target),
+    }  # fmt: skip
+
+
+def _address_of(name: str, target: str) -> str:
+    from urllib.parse import urlencode
+
+    return "?" + urlencode({"adapter": name, **({"target": target} if target else {})}, safe="/")
+
+
+def results(page: Page, selection: Selection, trouble: FttError | None = None) -> str:
+    """The list.
+
+    Args:
+        page: What was found.
+        selection: What was asked for.
+        trouble: Why the target could not be checked.
+    """
+    pages = max(1, -(-page.total // PAGE_ROWS))
+    return _templates().get_template("results.html").render(
+        rows=[_row(entry, selection) for entry in page.entries],
+        total=page.total, pages=pages, selection=selection, trouble=trouble,
+        counted=any(entry.listing.downloads is not None for entry in page.entries),
+        checked=any(entry.compatibility is not None for entry in page.entries),
+    )  # fmt: skip
+
+
+def failure(error: FttError, title: str, back: str | None = None) -> str:
+    """A panel that says what went wrong and what to do next."""
+    return _templates().get_template("failure.html").render(error=error, title=title, back=back)
+
+
+def _text(value: object) -> str:
+    return value[:300] if isinstance(value, str) else ""
+
+
+def _verdict(commit: str, data: bytes, digest: str) -> dict[str, str] | None:
+    """A record of `verified/`, as far as it can be read; anyone may have written it.
+
+    ``None`` when it says that it is about other content, such as another version.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    record = value if isinstance(value, dict) else {}
+    if record.get("content_digest", digest) != digest:
+        return None
+    status = _text(record.get("status"))
+    return {
+        "commit": commit[:40],
+        "target": _text(record.get("target")),
+        "status": status if status in FITS else "",
+        "verdict": _text(record.get("verdict")) or _text(record.get("depth")),
+    }
+
+
+def snippets(description: Description, target: str) -> Sequence[tuple[str, str, str]]:
+    """How to load it: id, title and text of each."""
+    listing = description.listing
+    name, revision = listing.name, listing.revision
+    base = target or listing.config.source_base.id
+    pinned = "" if revision == "main" else f'    revision="{revision}",\n'
+    python = (
+        "import ftt_hub\n\n"
+        "model = ftt_hub.AutoTransferModelForCausalLM.from_pretrained(\n"
+        f'    "{name}",\n{pinned}    base_model="{_quoted(base)}",\n)'
+    )
+    ref = name if revision == "main" else f"{name}@{revision}"
+    shell = (
+        f"pip install ftt-hub\nftt-hub verify {ref} --target {_word(base)}\n"
+        f"ftt-hub apply {ref} --target {_word(base)} --out ./merged"
+    )
+    return (("python", "Python", python), ("shell", "Command line", shell))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _word(text: str) -> str:
+    from shlex import quote
+
+    return quote(text)
+
+
+def adapter(description: Description, target: str, trouble: FttError | None = None) -> str:
+    """The page of one adapter.
+
+    Args:
+        description: What is known of it.
+        target: Model it was checked against, empty without one.
+        trouble: Why the target could not be checked.
+    """
+    listing, report = description.listing, description.compatibility
+    card, digest = description.notes.card, listing.config.content_digest
+    records = [_verdict(*item, digest) for item in description.notes.verified.items()]
+    return _templates().get_template("adapter.html").render(
+        listing=listing, config=listing.config, bytes=stored_bytes(listing),
+        versions=description.versions, evaluations=description.evaluations,
+        verified=[record for record in records if record is not None],
+        card=None if card is None else card_html(card),
+        heat=None if description.norms is None else heat_map(description.norms),
+        report=report, target=target, trouble=trouble or description.problem,
+        snippets=snippets(description, target),
+        address=lambda version: f"{_address_of(listing.name, target)}&version={version}",
+    )  # fmt: skip
