@@ -76,7 +76,7 @@ def task_errors(where: str) -> Iterator[None]:
             found=_said(error),
             hint=f"Run {INSTALL}.",
         ) from error
-    except (ConnectionError, *hub.transport_errors()) as error:
+    except _unreached() as error:
         raise HubError(
             "the task's data set is not on this machine, and the Hub was not reached",
             where=where, found=_said(error),
@@ -88,6 +88,10 @@ def task_errors(where: str) -> Iterator[None]:
             "the task cannot be run", where=where, found=f"{type(error).__name__}: {_said(error)}",
             hint="Check the task's file, and the access to its data set.",
         ) from error  # fmt: skip
+
+
+def _unreached() -> tuple[type[Exception], ...]:
+    return (ConnectionError, *hub.transport_errors())
 
 
 def _said(error: BaseException) -> str:

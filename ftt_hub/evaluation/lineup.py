@@ -184,7 +184,8 @@ def load(folder: Path, device: str, dtype: str) -> tuple[PreTrainedModel, PreTra
     try:
         words = AutoTokenizer.from_pretrained(str(folder))
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=kind)
-        return model.to(device).eval(), words
+        model.to(torch.device(device))  # type: ignore[arg-type]
+        return model.eval(), words  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError, torch.OutOfMemoryError) as error:
         raise CheckpointError(
             "cannot be loaded as a causal language model", where=folder, found=_line(error)
