@@ -82,7 +82,7 @@ def task_errors(where: str) -> Iterator[None]:
             where=where, found=_said(error),
             hint="Unset HF_HUB_OFFLINE or check the network; local YAML and JSONL tasks need none.",
         ) from error  # fmt: skip
-    except (DatasetsError, OSError, ValueError, LookupError, TypeError, AttributeError,
+    except (DatasetsError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
             AssertionError, TemplateError, YAMLError) as error:  # fmt: skip
         raise TaskError(
             "the task cannot be run", where=where, found=f"{type(error).__name__}: {_said(error)}",
