@@ -121,7 +121,7 @@ def columns(entries: tuple[BrowseEntry, ...]) -> list[str]:
     if any(_is_counted(entry) for entry in entries):
         names += ["downloads", "likes"]
     if any(entry.compatibility is not None for entry in entries):
-        names.append("fit")
+        names += ["fit", "verified"]
     return names
 
 
@@ -158,6 +158,7 @@ def entry_json(entry: BrowseEntry) -> dict[str, object]:
     }
     if entry.compatibility is not None:
         value["compatibility"] = entry.compatibility.to_json()
+        value["verified"] = entry.verified
     return value
 
 
@@ -184,7 +185,9 @@ def entry_row(entry: BrowseEntry) -> list[str]:
     if _is_counted(entry):
         row += [_count(listing.downloads), _count(listing.likes)]
     if entry.compatibility is not None:
-        row.append(entry.compatibility.verdict)
+        held = entry.verified
+        told = "" if held is None else f"{held['status']} at depth {held['depth']}"
+        row += [entry.compatibility.verdict, told]
     return row
 
 

@@ -22,14 +22,18 @@ def command(
 
     from ftt_hub.adapter import open_adapter
     from ftt_hub.norms import layer_norms
+    from ftt_hub.recommendation import recommendations
 
     with open_adapter(adapter, revision=revision, registry=registry) as opened:
         norms = layer_norms(opened.container.entries.values())
-        config = opened.config
+        config, scales = opened.config, recommendations(opened.folder)
     if as_json:
         print_json({"config": config.to_json(), "layers": norms})
         return
-    print_facts(facts_of(config))
+    facts = facts_of(config)
+    for found in scales:
+        facts[f"scale on {found.target}"] = f"{found.scale:g}, chosen on {found.text}"
+    print_facts(facts)
     if layers:
         print_table(
             "‖Δ‖/‖m‖ a layer", ("layer", "ratio"), [(n, f"{v:.5f}") for n, v in norms.items()]
@@ -48,6 +52,7 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         "languages": ", ".join(config.languages) or "not stated",
         "training data": ", ".join(config.datasets) or "not stated",
         "method": config.method,
+        **_combined(config),
         "licence": config.license or "not stated",
         "codec": config.codec.id,
         "fidelity": "exact: rebuilds the fine-tuned model bit for bit"
@@ -62,3 +67,9 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         f"{len(summary.resized)} resized",
         "content digest": config.content_digest,
     }
+
+
+def _combined(config: AdapterConfig) -> dict[str, str]:
+    parents = config.combination.get("parents", [])
+    names = " + ".join(f"{parent['weight']:g} × {parent['ref']}" for parent in parents)
+    return {"combined": f"{config.combination['method']}: {names}"} if parents else {}

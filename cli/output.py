@@ -80,6 +80,13 @@ def _escape(text: str) -> str:
     return escape(printable(text))
 
 
+def quiet_loading() -> None:
+    """No progress bars of transformers beside ours, while models are loaded."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 class Bar:
     """Progress drawn by rich on stderr; a stage shows nothing before it has begun."""
 

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
         extract,
         publish,
         pull,
+        rank,
         record_evaluations,
+        record_verdict,
         verify,
         versions,
     )
+    from ftt_hub.combining.recipe import Ingredient
+    from ftt_hub.combining.verb import combine
     from ftt_hub.errors import FttError
     from ftt_hub.evaluation.comparison import evaluate
     from ftt_hub.extraction.choice import Coding
@@ -36,8 +40,12 @@ if TYPE_CHECKING:
         AutoTransferModelForSequenceClassification,
     )
     from ftt_hub.registry.evaluations import EvaluationResult
+    from ftt_hub.routing.router import AdapterRouter
+    from ftt_hub.tuning.verb import tune
+    from ftt_hub.verdict.options import TextOptions
 
 _HOMES = {
+    "AdapterRouter": "ftt_hub.routing.router",
     "AutoTransferModel": "ftt_hub.loading",
     "AutoTransferModelForCausalLM": "ftt_hub.loading",
     "AutoTransferModelForImageTextToText": "ftt_hub.loading",
@@ -46,20 +54,27 @@ _HOMES = {
     "Coding": "ftt_hub.extraction.choice",
     "EvaluationResult": "ftt_hub.registry.evaluations",
     "FttError": "ftt_hub.errors",
+    "TextOptions": "ftt_hub.verdict.options",
+    "Ingredient": "ftt_hub.combining.recipe",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
+    "combine": "ftt_hub.combining.verb",
     "deprecate": "ftt_hub.api",
     "evaluate": "ftt_hub.evaluation.comparison",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
     "record_evaluations": "ftt_hub.api",
+    "rank": "ftt_hub.api",
+    "record_verdict": "ftt_hub.api",
+    "tune": "ftt_hub.tuning.verb",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
 
 __all__ = [
+    "AdapterRouter",
     "AutoTransferModel",
     "AutoTransferModelForCausalLM",
     "AutoTransferModelForImageTextToText",
@@ -68,16 +83,22 @@ __all__ = [
     "Coding",
     "EvaluationResult",
     "FttError",
+    "Ingredient",
+    "TextOptions",
     "TransferAdapter",
     "__version__",
     "apply",
     "browse",
+    "combine",
     "deprecate",
     "evaluate",
     "extract",
     "publish",
     "pull",
+    "rank",
     "record_evaluations",
+    "record_verdict",
+    "tune",
     "verify",
     "versions",
 ]

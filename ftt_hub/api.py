@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,8 +9,9 @@ from typing import Self
 from ftt_hub.adapter import Adapter, adapter_folder, adapter_headers, open_adapter
 from ftt_hub.browsing import BrowseEntry, browse
 from ftt_hub.checkpoint.resolve import open_model
-from ftt_hub.config import CONFIG_NAME, AdapterConfig
-from ftt_hub.container.folder import CARD_NAME, check_adapter
+from ftt_hub.config import AdapterConfig
+from ftt_hub.container.folder import check_adapter
+from ftt_hub.exchange import Pulled, publish, pull
 from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
@@ -21,10 +21,11 @@ from ftt_hub.live.methods import OnModels
 from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
 from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
-from ftt_hub.registry.abc import Publication
-from ftt_hub.registry.choose import choose_registry
-from ftt_hub.report import CompatibilityReport
-from ftt_hub.staging import staged_folder
+from ftt_hub.ranking import Ranked, rank
+from ftt_hub.recommendation import remind
+from ftt_hub.recording import record_verdict
+from ftt_hub.verdict.options import TextOptions
+from ftt_hub.verdict.report import Verdict
 from ftt_hub.verification import verify_target
 
 PathLike = str | Path
@@ -33,6 +34,7 @@ __all__ = [
     "BrowseEntry",
     "MergeResult",
     "Pulled",
+    "Ranked",
     "TransferAdapter",
     "apply",
     "browse",
@@ -41,7 +43,9 @@ __all__ = [
     "preview",
     "publish",
     "pull",
+    "rank",
     "record_evaluations",
+    "record_verdict",
     "verify",
     "versions",
 ]
@@ -137,6 +141,7 @@ def apply(
     """
     wanted = None if dtype is None else parse_dtype(dtype)
     opened = _opened(adapter, revision, registry)
+    remind(opened.folder, opened.label, scale)
     with prepared(opened, target_base, force=force, source_base=source_base) as target:
         return merge(
             opened, target, Path(out_dir), scale=scale, dtype=wanted,
@@ -191,14 +196,26 @@ class TransferAdapter(OnModels):
         """Where the adapter lies; read only."""
         return self.opened.folder
 
-    def verify(self, target: PathLike, *, depth: str = "headers") -> CompatibilityReport:
-        """Whether the adapter fits a target; at depth ``headers`` no weights are read.
+    def verify(
+        self,
+        target: PathLike,
+        *,
+        depth: str = "headers",
+        text: PathLike | TextOptions | None = None,
+        source_base: PathLike | None = None,
+        other: PathLike | None = None,
+        force: bool = False,
+    ) -> Verdict:
+        """Whether the adapter fits a target, and helps there; `ftt_hub.verify` says more.
 
         Raises:
             RefError: The target names nothing.
             CheckpointError: The target is not a readable model.
         """
-        return verify_target(self.opened, target, depth=depth)
+        return verify_target(
+            self.opened, target, depth=depth, text=text, source_base=source_base, other=other,
+            force=force,
+        )  # fmt: skip
 
     def apply(self, target_base: PathLike, out_dir: PathLike, *, scale: float = 1.0) -> MergeResult:
         """Write the merged checkpoint; `ftt_hub.apply` has all options."""
@@ -214,98 +231,46 @@ def verify(
     target: PathLike | None = None,
     *,
     depth: str = "headers",
+    text: PathLike | TextOptions | None = None,
+    source_base: PathLike | None = None,
+    other: PathLike | None = None,
+    force: bool = False,
     revision: str | None = None,
     registry: PathLike | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> CompatibilityReport | AdapterConfig:
+) -> Verdict | AdapterConfig:
     """Check an adapter's fit with a target, or without one its integrity.
 
+    Args:
+        adapter: Folder, or ``namespace/name[@revision]``.
+        target: m_t, a folder or Hub reference.
+        depth: ``headers`` (kilobytes), ``sketch`` (up to 0.05% of the target's bytes), ``weights``
+            (one pass over them) or ``loss`` (model runs on `text`).
+        text: Held-out text for depth ``loss``: a file, or a `TextOptions`.
+        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        other: Another adapter, for interference at depth ``weights``.
+        force: Go deeper although the sketch rejects the target.
+        revision: Of the adapter.
+        registry: ``"hf"`` or a folder.
+        workers: Threads.
+        progress: Watches.
+
     Returns:
-        The report for a target, or the manifest of an intact adapter.
+        The verdict for a target, or the manifest of an intact adapter.
 
     Raises:
         IntegrityError: The adapter is damaged.
+        FttError: A model or the text cannot be read.
     """
     if target is None:
         folder, _ = adapter_folder(adapter, revision=revision, registry=registry)
         return check_adapter(folder, progress=progress, workers=workers)
-    headers = adapter_headers(adapter, revision=revision, registry=registry)
-    return verify_target(headers, target, depth=depth)
-
-
-def publish(
-    folder: PathLike,
-    name: str,
-    *,
-    version: str | None = None,
-    private: bool = False,
-    create_pr: bool = False,
-    registry: PathLike | None = None,
-    progress: Progress | None = None,
-) -> Publication:
-    """Publish an adapter folder, after checking it completely.
-
-    Args:
-        folder: Made by `extract`.
-        name: ``namespace/name``.
-        version: ``1.2.0``; a published version never changes.
-        private: Make the repository private, on the Hub.
-        create_pr: Open a pull request instead, on the Hub; it has no version yet.
-        registry: ``"hf"`` or a folder.
-        progress: Watches the check.
-
-    Raises:
-        IntegrityError: The folder is damaged; nothing was published.
-        VersionExistsError: The version exists with other content.
-        RegistryError: The registry refuses.
-    """
-    check_adapter(Path(folder), progress=progress)
-    chosen = choose_registry(registry)
-    return chosen.publish(Path(folder), name, version=version, private=private, create_pr=create_pr)
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """A fetched adapter.
-
-    Attributes:
-        folder: Where it lies.
-        revision: The tag or commit it was pinned to.
-    """
-
-    folder: Path
-    revision: str | None
-
-
-def pull(
-    adapter: str,
-    out_dir: PathLike | None = None,
-    *,
-    revision: str | None = None,
-    registry: PathLike | None = None,
-    progress: Progress | None = None,
-) -> Pulled:
-    """Fetch an adapter from a registry and check it completely.
-
-    Args:
-        adapter: ``namespace/name[@revision]``.
-        out_dir: Copy it into this folder; default where the registry or its cache has it.
-        revision: Overrides the one in `adapter`.
-        registry: ``"hf"`` or a folder.
-        progress: Watches.
-
-    Raises:
-        RefError: It names nothing.
-        IntegrityError: What arrived is damaged.
-        OutputError: `out_dir` is not empty, or the disk is full.
-    """
-    folder, pinned = adapter_folder(adapter, revision=revision, registry=registry)
-    config = check_adapter(folder, progress=progress)
-    if out_dir is None:
-        return Pulled(folder, pinned)
-    with staged_folder(Path(out_dir)) as partial:
-        for name in (*config.files, CONFIG_NAME, CARD_NAME):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, partial / name)
-    return Pulled(Path(out_dir), pinned)
+    if depth in ("headers", "sketch"):
+        headers = adapter_headers(adapter, revision=revision, registry=registry)
+        return verify_target(headers, target, depth=depth, text=text)
+    with open_adapter(adapter, revision=revision, registry=registry) as opened:
+        return verify_target(
+            opened, target, depth=depth, text=text, source_base=source_base, other=other,
+            registry=registry, force=force, workers=workers, progress=progress,
+        )  # fmt: skip

@@ -17,6 +17,7 @@ from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.errors import FttError
 from ftt_hub.licences import licence_id
+from ftt_hub.recording import recorded
 from ftt_hub.registry.abc import Facts, Listing, Registry, Summary, facts_of
 from ftt_hub.registry.choose import choose_registry
 from ftt_hub.registry.hf import HubRegistry
@@ -38,10 +39,13 @@ class BrowseEntry:
     Attributes:
         listing: Name, versions and manifest.
         compatibility: Report for the target, ``None`` without one.
+        verified: What `verify --record` left of that very commit of the target: depth, status,
+            verdict and tool.
     """
 
     listing: Listing
     compatibility: CompatibilityReport | None = None
+    verified: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,8 @@ def browse_page(
     model = headers
 
     def check(listing: Listing) -> BrowseEntry:
-        return BrowseEntry(listing, _fit(chosen, listing, model, registry))
+        held = recorded(chosen, listing, model.commit)
+        return BrowseEntry(listing, _fit(chosen, listing, model, registry), held)
 
     return Page(tuple(_parallel(check, listings)), len(found))
 

@@ -26,7 +26,7 @@ training ([Lin et al. 2025](https://arxiv.org/abs/2503.20110)).
 | Training data | {datasets} |
 | Method | {method} |
 | Licence | {license} |
-
+{combined}
 ## How to load it
 
 ```bash
@@ -114,6 +114,7 @@ def render(config: AdapterConfig) -> str:
         datasets=", ".join(config.datasets) or "not stated",
         method=config.method,
         license=config.license or "not stated",
+        combined=_combined(config),
         codec=config.codec.id,
         exact="yes" if fidelity.exact else "no",
         error=fidelity.relative_error,
@@ -127,6 +128,24 @@ def render(config: AdapterConfig) -> str:
     )
     header = yaml.safe_dump(front_matter(config), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{body}"
+
+
+def _combined(config: AdapterConfig) -> str:
+    """Where a combined adapter comes from; nothing for any other."""
+    if not config.combination:
+        return ""
+    parents = [
+        f"- {parent['weight']:g} × `{parent['ref']}`"
+        + (f", layers {parent['layers']}" if "layers" in parent else "")
+        + f" ({parent['content_digest'][7:19]})"
+        for parent in config.combination["parents"]
+    ]
+    notes = [f"- Licences: {note}" for note in config.combination.get("licence_notes", [])]
+    lines = "\n".join([*parents, *notes])
+    return (
+        f"\n## Combined\n\nBy `{config.combination['method']}` from other transfer adapters; there "
+        f"is no fine-tuned model.\n\n{lines}\n"
+    )
 
 
 def _at(revision: str | None) -> str:

@@ -185,6 +185,7 @@ class AdapterConfig:
     differences: Json = field(default_factory=lambda: {"config": {}, "tokenizer": {}})
     vocabulary: VocabularySummary | None = None
     generation_config: Json = field(default_factory=dict)
+    combination: Json = field(default_factory=dict)
     required_features: list[str] = field(default_factory=list)
     files: Json = field(default_factory=dict)
     extra: Json = field(default_factory=dict)
@@ -201,6 +202,8 @@ class AdapterConfig:
         value.pop("vocabulary")
         if self.vocabulary is not None:
             value["vocabulary"] = asdict(self.vocabulary)
+        if not self.combination:
+            del value["combination"]
         value.update(value.pop("extra"))
         value.update(
             peft_type="TRANSFER",

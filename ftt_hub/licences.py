@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _LISTED = """
 afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m
@@ -30,3 +31,54 @@ def card_licence(text: str) -> dict[str, str]:
     if identity in LISTED:
         return {"license": identity}
     return {"license": "other", **({"license_name": identity} if identity else {})}
+
+
+_PERMISSIVE_NAMES = """
+afl-3.0 apache-2.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 cc-by-2.0 cc-by-2.5
+cc-by-3.0 cc-by-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 ecl-2.0 isc mit ncsa odc-by
+pddl postgresql unlicense wtfpl zlib
+"""
+_PERMISSIVE = frozenset(_PERMISSIVE_NAMES.split())
+_COPYLEFT = (
+    "gpl",
+    "agpl",
+    "lgpl",
+    "cc-by-sa",
+    "cc-by-nc-sa",
+    "eupl",
+    "osl",
+    "odbl",
+    "gfdl",
+    "cdla-sharing",
+)
+
+
+def combine_licences(licences: Mapping[str, str | None]) -> tuple[str | None, list[str]]:
+    """The licence of a work made of several, and what stands in its way.
+
+    It is a reading of the licences' names and no legal advice: the strictest holds for the whole;
+    two that each want the whole under their own terms are a conflict.
+
+    Args:
+        licences: Of each part, by its label.
+
+    Returns:
+        The licence (several joined by ``+``; ``None`` when a part names none), and the conflicts.
+    """
+    notes = [f"{label} names no licence: ask its author" for label, x in licences.items() if not x]
+    named = {label: licence_id(text) for label, text in licences.items() if text}
+    found = sorted(set(named.values()))
+    strict = [identity for identity in found if identity not in _PERMISSIVE]
+    for label, identity in named.items():
+        if "-nd-" in identity and len(licences) > 1:
+            notes.append(f"{label} is {identity}, which allows no derived works")
+    demanding = [x for x in strict if x.startswith(_COPYLEFT)]
+    if demanding and len(strict) > 1:
+        notes.append(
+            f"{' and '.join(strict)} conflict: {demanding[0]} wants the whole under itself"
+        )
+    elif len(strict) > 1:
+        notes.append(f"{' and '.join(strict)} hold together: check that their terms agree")
+    if len(named) < len(licences):
+        return None, notes
+    return "+".join(strict or found) or None, notes

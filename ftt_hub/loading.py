@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftt_hub.adapter import APPLIED_MARK, Adapter, open_adapter
-from ftt_hub.assembly import Assembler, check_scale
+from ftt_hub.assembly import Assembler, ReadBits, check_scale
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.errors import UnsupportedError
 from ftt_hub.preparation import Prepared, prepared
+from ftt_hub.recommendation import remind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -91,11 +92,13 @@ def load_model(
     target: Prepared,
     *,
     scale: float,
+    read: ReadBits | None = None,
     **kwargs: Any,
 ) -> PreTrainedModel:
     """m_t + scale·Δ as a transformers model, made while transformers loads it.
 
-    Peak memory is about that of loading the target alone plus one tensor.
+    Peak memory is about that of loading the target alone plus one tensor. `read` replaces the
+    target's weights by others of the same names and shapes, such as a mixture of two versions.
     """
     from transformers import GenerationConfig
 
@@ -107,7 +110,8 @@ def load_model(
     config, rest = _load_config(folder, kwargs)
     model_class = _model_class(auto_name, config, folder, rest["trust_remote_code"])
     failures = Failures()
-    assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale, add=torch_sum.add)
+    source = read or target.checkpoint.read_bits
+    assembler = Assembler(source, adapter.container, scale, add=torch_sum.add)
     state = {
         name: DeltaSlice(plan, assembler, failures) for name, plan in target.plan.tensors.items()
     }
@@ -161,6 +165,7 @@ class _AutoTransferModel:
         """
         check_scale(scale)
         with open_adapter(adapter, revision=revision, registry=registry) as opened:
+            remind(opened.folder, opened.label, scale)
             source = opened.config.source_base
             chosen = base_model or (
                 f"{source.id}@{source.revision}" if source.revision else source.id

@@ -139,12 +139,12 @@ def prepared(
             warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)
         else:
             report.raise_if_incompatible()
-        with _anchored(adapter, checkpoint, source_base):
+        with anchored(adapter, checkpoint, source_base):
             yield Prepared(checkpoint, headers, plan, report)
 
 
 @contextmanager
-def _anchored(
+def anchored(
     adapter: Adapter, target: Checkpoint, source_base: str | Path | None
 ) -> Iterator[None]:
     """Give the container the source base while it is used, where its frames need one."""

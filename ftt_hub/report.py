@@ -99,7 +99,7 @@ class CompatibilityReport:
             "depth": self.depth,
             "status": self.status.value,
             "verdict": self.verdict,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [asdict(f) | {"status": f.status.value} for f in self.findings],
             "estimate": self.estimate,
         }
 

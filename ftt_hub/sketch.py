@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ftt_hub.errors import CheckpointError, IntegrityError
 from ftt_hub.report import Finding, accepted, rejected, warned
@@ -52,6 +53,29 @@ class Sketch:
 
 
 @dataclass(frozen=True)
+class RunSums:
+    """Sums over one sampled run of m_s and m_t, in float64.
+
+    Attributes:
+        name: The source base's tensor.
+        count: Weights of the run.
+        source: Σ m_s².
+        target: Σ m_t².
+        cross: Σ m_s · (m_t − m_s).
+        difference: Σ (m_t − m_s)².
+        agree: Weights whose sign is the same on both sides; two zeros agree.
+    """
+
+    name: str
+    count: int
+    source: float
+    target: float
+    cross: float
+    difference: float
+    agree: int
+
+
+@dataclass(frozen=True)
 class SketchMatch:
     """What comparing a sketch with a target showed.
 
@@ -59,22 +83,31 @@ class SketchMatch:
         cosine: Estimate of cos(m_t, m_s) over all sampled weights; NaN without samples.
         distance: Estimate of ‖m_t − m_s‖ / ‖m_s‖; NaN without samples.
         samples: Weights compared.
+        runs: The sums of each run, from which `ftt_hub.lineage` makes estimates with intervals.
     """
 
     cosine: float
     distance: float
     samples: int
+    runs: tuple[RunSums, ...] = ()
 
     @property
     def verdict(self) -> str:
         """``identical``, ``same lineage``, ``drifted``, ``unrelated`` or ``unknown``."""
-        if not self.samples or math.isnan(self.cosine):
+        if not self.samples:
             return "unknown"
-        if self.distance == 0:
-            return "identical"
-        if self.cosine < UNRELATED_BELOW:
-            return "unrelated"
-        return "drifted" if self.cosine < DRIFTED_BELOW else "same lineage"
+        return classify(self.cosine, self.distance)
+
+
+def classify(cosine: float, distance: float) -> str:
+    """``identical``, ``same lineage``, ``drifted``, ``unrelated`` or ``unknown`` (not finite)."""
+    if not math.isfinite(cosine) or not math.isfinite(distance):
+        return "unknown"
+    if distance == 0:
+        return "identical"
+    if cosine < UNRELATED_BELOW:
+        return "unrelated"
+    return "drifted" if cosine < DRIFTED_BELOW else "same lineage"
 
 
 def _eligible(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
@@ -179,8 +212,7 @@ def compare(
     locate: Locate = lambda name, element: (name, element),
 ) -> SketchMatch:
     """Read the sampled places from a target and compare."""
-    dot = source_square = target_square = difference = 0.0
-    samples = 0
+    sums: list[RunSums] = []
     for name, (dtype, runs, bits) in sketch.values.items():
         done = 0
         for start, count in runs:
@@ -193,15 +225,29 @@ def compare(
             if place[1] + count > info.count:
                 continue
             theirs = widen(read_bits(info.name, place[1], count), info.dtype).astype(np.float64)
-            dot += float(np.dot(ours, theirs))
-            source_square += float(np.dot(ours, ours))
-            target_square += float(np.dot(theirs, theirs))
-            difference += float(np.dot(ours - theirs, ours - theirs))
-            samples += count
-    if not source_square or not target_square:
-        return SketchMatch(math.nan, math.nan, samples)
-    cosine = dot / math.sqrt(source_square * target_square)
-    return SketchMatch(cosine, math.sqrt(difference / source_square), samples)
+            sums.append(_sums(name, ours, theirs))
+    return match_of(sums)
+
+
+def _sums(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> RunSums:
+    change = theirs - ours
+    return RunSums(
+        name, ours.size, float(np.dot(ours, ours)), float(np.dot(theirs, theirs)),
+        float(np.dot(ours, change)), float(np.dot(change, change)),
+        int(np.count_nonzero(np.sign(ours) == np.sign(theirs))),
+    )  # fmt: skip
+
+
+def match_of(runs: Iterable[RunSums]) -> SketchMatch:
+    """Cosine and distance over all sampled weights together."""
+    found = tuple(runs)
+    samples = sum(run.count for run in found)
+    source, target = sum(run.source for run in found), sum(run.target for run in found)
+    if not source or not target:
+        return SketchMatch(math.nan, math.nan, samples, found)
+    dot = source + sum(run.cross for run in found)
+    distance = math.sqrt(sum(run.difference for run in found) / source)
+    return SketchMatch(dot / math.sqrt(source * target), distance, samples, found)
 
 
 def judge(match: SketchMatch) -> Finding:

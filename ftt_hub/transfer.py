@@ -215,16 +215,16 @@ def plan_transfer(
     return TransferPlan(dict(sorted(tensors.items())), tuple(findings), rows, size)
 
 
-def check_sketch(
+def compare_sketch(
     folder: Path,
     plan: TransferPlan,
     tensors: Mapping[str, TensorInfo],
     read_bits: Callable[[str, int, int], Bits],
-) -> Finding:
-    """Is the target a relative of the source base? Reads some kilobytes of its weights."""
+) -> sketch.SketchMatch | None:
+    """Compare the adapter's sketch with a target's weights; ``None`` when it has none."""
     sample = sketch.read_sketch(folder)
     if sample is None:
-        return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
+        return None
 
     def locate(name: str, element: int) -> tuple[str, int] | None:
         planned = plan.tensors.get(name)
@@ -235,4 +235,17 @@ def check_sketch(
         row = int(planned.rows.target_row[places[0]]) if places.size else -1
         return None if row < 0 else (name, row * width + element % width)
 
-    return sketch.judge(sketch.compare(sample, tensors, read_bits, locate))
+    return sketch.compare(sample, tensors, read_bits, locate)
+
+
+def check_sketch(
+    folder: Path,
+    plan: TransferPlan,
+    tensors: Mapping[str, TensorInfo],
+    read_bits: Callable[[str, int, int], Bits],
+) -> Finding:
+    """Is the target a relative of the source base? Reads some kilobytes of its weights."""
+    match = compare_sketch(folder, plan, tensors, read_bits)
+    if match is None:
+        return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
+    return sketch.judge(match)

@@ -1,71 +1,152 @@
-"""`verify`: is an adapter intact, and does it fit a target?
+"""`verify`: is an adapter intact, does it fit a target, and will it help there?
 
-Of an adapter or a target on the Hub only headers are read, by ranged reads; at depth ``sketch``
-also the sampled runs of the target's weights, some kilobytes each.
+Four depths, each costing more and knowing more: ``headers``, ``sketch``, ``weights``, ``loss``. Of
+an adapter or a target on the Hub only headers are read, by ranged reads; at depth ``sketch`` also
+the sampled runs of the target's weights, some kilobytes each. The deeper two need the target here.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ftt_hub import hub, vocab
+from ftt_hub import hub, lineage, vocab
 from ftt_hub.adapter import Adapter, AdapterHeaders
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.remote import RemoteModel, without_large_tokenizer
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError
+from ftt_hub.lineage import Lineage
 from ftt_hub.preparation import has_same_tokens, make_report, plan_for
+from ftt_hub.progress import Progress
 from ftt_hub.refs import parse_ref
-from ftt_hub.report import CompatibilityReport, Finding
-from ftt_hub.sketch import SKETCH_NAME
+from ftt_hub.report import Finding, Status, warned
+from ftt_hub.sketch import SKETCH_NAME, SketchMatch
 from ftt_hub.tensors.dtypes import Bits
-from ftt_hub.transfer import TransferPlan, check_sketch
+from ftt_hub.transfer import TransferPlan, compare_sketch
+from ftt_hub.verdict.options import TextOptions
+from ftt_hub.verdict.report import Verdict, judge_distance, judge_loss, judge_weights
 
-DEPTHS = ("headers", "sketch")
+DEPTHS = ("headers", "sketch", "weights", "loss")
+PathLike = str | Path
 _Run = tuple[str, int, int]
 
 
 def verify_target(
-    adapter: Adapter | AdapterHeaders, target: str | Path, *, depth: str = "headers"
-) -> CompatibilityReport:
-    """Whether an adapter fits a target.
+    adapter: Adapter | AdapterHeaders,
+    target: PathLike,
+    *,
+    depth: str = "headers",
+    text: PathLike | TextOptions | None = None,
+    source_base: PathLike | None = None,
+    other: PathLike | None = None,
+    registry: PathLike | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Whether an adapter fits a target, and at the deeper depths whether it helps there.
 
     Args:
-        adapter: The opened adapter, or its headers.
+        adapter: The opened adapter, or (for the first two depths) its headers.
         target: Folder or Hub reference. Of a Hub model only headers are fetched at depth
-            ``headers``, and at depth ``sketch`` the sampled runs of its weights.
-        depth: ``headers`` or ``sketch``.
+            ``headers``, at depth ``sketch`` also the sampled runs of its weights.
+        depth: ``headers``, ``sketch``, ``weights`` or ``loss``. The last two begin with the sketch
+            and stop there when it rejects.
+        text: Held-out text for depth ``loss``.
+        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        other: Another adapter, for interference at depth ``weights``.
+        registry: Where `other` is looked up.
+        force: Go on in spite of a rejection.
+        workers: Threads.
+        progress: Watches.
 
     Raises:
-        FttError: Unknown depth, or the target cannot be read.
+        FttError: Unknown depth, or the target or text cannot be read.
     """
+    if depth not in DEPTHS:
+        raise FttError("unknown depth", where=depth[:40], expected=" or ".join(DEPTHS))
+    if (depth == "loss") != (text is not None):
+        raise FttError("depth loss needs a text, and no other depth takes one", where=depth,
+                       hint="Give --depth loss --text FILE.")  # fmt: skip
     described = adapter.headers if isinstance(adapter, Adapter) else adapter
     if depth == "headers":
         return verify_headers(described, read_headers(target))
-    if depth != "sketch":
-        raise FttError("unknown depth", where=depth[:40], expected=" or ".join(DEPTHS))
+    shallow = _by_sketch(described, target)
+    if depth == "sketch" or (shallow.status is Status.REJECTED and not force):
+        return shallow
+    if not isinstance(adapter, Adapter):
+        raise FttError("depths weights and loss need the whole adapter", where=adapter.label)
+    from ftt_hub.verdict import deep
+
+    if text is None:
+        weights, found = deep.survey_weights(
+            adapter, target, source=source_base, other=other, registry=registry, workers=workers
+        )
+        findings = (*shallow.findings, *found, *judge_weights(weights))
+        return replace(shallow, depth=depth, findings=findings, weights=weights)
+    options = text if isinstance(text, TextOptions) else TextOptions(text)
+    losses, found = deep.measure_losses(
+        adapter, target, options, source=source_base, force=force, progress=progress
+    )
+    judged = [] if losses is None else judge_loss(losses)
+    return replace(shallow, depth=depth, findings=(*shallow.findings, *found, *judged), loss=losses)
+
+
+def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:
     ref = parse_ref(target)
     if ref.name is not None and not hub.is_offline():
         try:
-            return _by_ranges(described, RemoteModel(ref.name, ref.revision))
+            return _by_ranges(adapter, RemoteModel(ref.name, ref.revision))
         except hub.RangesIgnoredError:
             size = RemoteModel(ref.name, ref.revision).headers.nbytes
             message = (
                 f"{ref}: the server ignores ranges; downloading all {size / 1e6:,.0f} MB of it"
             )
-            warnings.warn(message, stacklevel=3)
+            warnings.warn(message, stacklevel=4)
     checkpoint, headers = open_model(target)
     with checkpoint:
-        plan = plan_for(described, headers)
-        folder = _sketch_folder(described)
-        finding = check_sketch(folder, plan, checkpoint.tensors, checkpoint.read_bits)
-        return make_report(described, headers, plan, finding)
+        plan = plan_for(adapter, headers)
+        folder = _sketch_folder(adapter)
+        match = compare_sketch(folder, plan, checkpoint.tensors, checkpoint.read_bits)
+        return _with_match(adapter, headers, plan, match)
 
 
-def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> CompatibilityReport:
+def _with_match(
+    adapter: AdapterHeaders, target: ModelHeaders, plan: TransferPlan, match: SketchMatch | None
+) -> Verdict:
+    """The verdict of a compared sketch: lineage, and distance against the calibration."""
+    estimate = None if match is None else lineage.estimate(match, adapter.entries)
+    finding = _sketch_finding(match, estimate)
+    verdict = _verdict(adapter, target, plan, finding)
+    if estimate is None or estimate.verdict in ("unknown", "unrelated"):
+        return replace(verdict, lineage=estimate)
+    judged = judge_distance(estimate.overall.distance.value)
+    return replace(verdict, lineage=estimate, findings=(*verdict.findings, judged))
+
+
+def _sketch_finding(match: SketchMatch | None, estimate: Lineage | None) -> Finding:
+    if match is None:
+        return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
+    if estimate is None:
+        return warned("sketch", "too few of the sampled places are in the target: lineage unknown")
+    return estimate.finding
+
+
+def _verdict(
+    adapter: AdapterHeaders, target: ModelHeaders, plan: TransferPlan, sketch: Finding | None
+) -> Verdict:
+    report = make_report(adapter, target, plan, sketch)
+    return Verdict(
+        report.adapter, report.target, report.depth, report.findings, report.estimate,
+        target.commit, adapter.config.content_digest,
+    )  # fmt: skip
+
+
+def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> Verdict:
     """Whether an adapter fits a target whose headers are known; reads no weight.
 
     A large tokenizer on the Hub is downloaded only where rows have to be matched by token: where
@@ -77,7 +158,7 @@ def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> Compatibili
     same = has_same_tokens(adapter.config, target)
     if same_rows and not same:
         target = without_large_tokenizer(target)
-    return make_report(adapter, target, plan_for(adapter, target, same_tokens=same), None)
+    return _verdict(adapter, target, plan_for(adapter, target, same_tokens=same), None)
 
 
 def _sketch_folder(adapter: AdapterHeaders) -> Path:
@@ -86,14 +167,14 @@ def _sketch_folder(adapter: AdapterHeaders) -> Path:
     return Path(adapter.label) if path is None else path.parent
 
 
-def _by_ranges(adapter: AdapterHeaders, model: RemoteModel) -> CompatibilityReport:
+def _by_ranges(adapter: AdapterHeaders, model: RemoteModel) -> Verdict:
     headers = model.headers
     plan = plan_for(adapter, headers)
-    finding = _remote_sketch(_sketch_folder(adapter), plan, model)
-    return make_report(adapter, headers, plan, finding)
+    match = _remote_match(_sketch_folder(adapter), plan, model)
+    return _with_match(adapter, headers, plan, match)
 
 
-def _remote_sketch(folder: Path, plan: TransferPlan, model: RemoteModel) -> Finding:
+def _remote_match(folder: Path, plan: TransferPlan, model: RemoteModel) -> SketchMatch | None:
     """Compare the sketch with runs of the target, read side by side in one round."""
     wanted: list[_Run] = []
     tensors = model.headers.tensors
@@ -102,6 +183,6 @@ def _remote_sketch(folder: Path, plan: TransferPlan, model: RemoteModel) -> Find
         wanted.append((name, start, count))
         return np.zeros(count, dtype=tensors[name].dtype.numpy)
 
-    check_sketch(folder, plan, tensors, note)
+    compare_sketch(folder, plan, tensors, note)
     held = model.prefetched(wanted)
-    return check_sketch(folder, plan, tensors, lambda name, start, n: held[name, start, n])
+    return compare_sketch(folder, plan, tensors, lambda name, start, n: held[name, start, n])

@@ -30,7 +30,9 @@ def test_every_codec_has_its_section_in_the_format() -> None:
         assert f"## Codec `{name}`" in text
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/format.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/format.md", "docs/combining.md"]
+)
 def test_links_to_files_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):

@@ -18,6 +18,7 @@ from ftt_hub.loss import (
     Loss,
     Window,
     divergence,
+    logits_of,
     mean_difference,
     mean_ratio,
     measure,
@@ -154,3 +155,17 @@ def test_pairing_removes_the_spread_of_the_text() -> None:
     assert change.high - change.low < 1e-9
     share = mean_ratio(np.full(100, 0.5), np.full(100, 1.0))
     assert (share.value, share.low, share.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_measuring_leaves_torch_as_it_was_also_when_it_is_given_up(
+    model, family: TinyFamily, words, tmp_path: Path
+) -> None:
+    path = tmp_path / "held_out.txt"
+    path.write_text(TEXT)
+    model.train()
+    for _ in logits_of(model, read_text(path, words, window=50)):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        break
+    assert model.training
+    model.eval()

@@ -14,7 +14,6 @@ from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress, Silent
 
 CARD_NAME = "README.md"
-VERIFIED_FOLDER = "verified"
 _PIECE = 1 << 20
 _UNLISTED = {CONFIG_NAME, CARD_NAME, ".gitattributes"}
 

@@ -14,6 +14,12 @@ from ftt_hub.errors import FttError, HubError, MissingExtraError
 INSTALL = "pip install 'ftt-hub[eval]'"
 
 
+_FAULTS = (
+    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError
+)  # fmt: skip
+"""What the harness raises over a task that is not as it expects."""
+
+
 class TaskError(FttError):
     """A task is unknown, malformed, or its data cannot be read."""
 
@@ -82,8 +88,7 @@ def task_errors(where: str) -> Iterator[None]:
             where=where, found=_said(error),
             hint="Unset HF_HUB_OFFLINE or check the network; local YAML and JSONL tasks need none.",
         ) from error  # fmt: skip
-    except (DatasetsError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
-            AssertionError, TemplateError, YAMLError) as error:  # fmt: skip
+    except (*_FAULTS, DatasetsError, TemplateError, YAMLError) as error:
         raise TaskError(
             "the task cannot be run", where=where, found=f"{type(error).__name__}: {_said(error)}",
             hint="Check the task's file, and the access to its data set.",

@@ -79,8 +79,18 @@ def choose_codec(
     tuned: Weights,
     workers: int | None,
     progress: Progress,
+    source_square: float | None = None,
 ) -> Codec:
     """The codec with its parameters; surveys both models once where a limit asks for it.
+
+    Args:
+        coding: What the user asks for.
+        pairs: The tensors.
+        source: The source base.
+        tuned: The fine-tuned model.
+        workers: Threads.
+        progress: Watches.
+        source_square: Σ m_s², where `source` does not tell it.
 
     Raises:
         ExtractionError: The limit cannot be met.
@@ -91,6 +101,8 @@ def choose_codec(
     if coding.step is not None:
         return _quantized(coding, coding.step, coding.rounding or "stochastic")
     seen = survey(pairs, source, tuned, workers, progress)
+    if source_square is not None:
+        seen.total.source_square = source_square
     if not seen.total.delta_square:
         return codec_of("exact")
     if coding.bits is not None or coding.target_size is not None:

@@ -55,13 +55,14 @@ def _refuse_twice(adapter: Adapter, model: PreTrainedModel) -> None:
         )
 
 
-def _new_layer(
+def new_layer(
     adapter: Adapter,
     model: PreTrainedModel,
     scale: float,
     tokenizer: str | Path | None,
     force: bool,
 ) -> Layer:
+    """An adapter matched with a model, with its own open files; not yet on it."""
     own = _own(adapter)
     try:
         return Layer(own, Matcher(own, model, tokenizer).match(force=force), scale)
@@ -83,7 +84,7 @@ def apply_to(
     check_scale(scale)
     _refuse_twice(adapter, model)
     stack = stack_of(model)
-    layer = _new_layer(adapter, model, scale, tokenizer, force)
+    layer = new_layer(adapter, model, scale, tokenizer, force)
     try:
         stack.change(model, [*stack.layers, layer])
     except BaseException:
@@ -133,7 +134,7 @@ def swap(
             where=adapter.label,
             hint="Call remove_from, then apply_to with the other.",
         )
-    fresh = _new_layer(other, model, scale, tokenizer, force)
+    fresh = new_layer(other, model, scale, tokenizer, force)
     place = stack.layers.index(layer)
     above = [y.rescaled(y.scale) for y in stack.layers[place + 1 :]]
     try:

@@ -36,7 +36,8 @@ class Estimate:
 
     def to_json(self) -> dict[str, float]:
         """The figure with its bounds, for a report."""
-        return {"value": self.value, "low": self.low, "high": self.high, "level": self.level}
+        figures = {"value": self.value, "low": self.low, "high": self.high, "level": self.level}
+        return {name: float(figure) for name, figure in figures.items()}
 
     def __format__(self, spec: str) -> str:
         """``value [low, high]``, each in the format given."""

@@ -23,6 +23,10 @@ class LossError(FttError):
     """The loss is NaN or infinite, or memory ran out while it was measured."""
 
 
+class NotANumberError(LossError):
+    """The loss is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """Cross entropy of one model on held-out text.
@@ -98,7 +102,7 @@ def measure(
         if advance is not None:
             advance(len(places))
     if not np.isfinite(nats).all():
-        raise LossError(
+        raise NotANumberError(
             "the loss is not a number", where=where or text.label,
             found=f"{np.count_nonzero(~np.isfinite(nats))} of {count} windows",
             hint="Weights or dtype overflow; try float32 or a smaller scale.",
@@ -154,15 +158,16 @@ def logits_of(
             ids, scored = ids.to(device), scored.to(device)
             lengths = torch.tensor([len(text.windows[place].ids) for place in places])
             mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
-            with torch.inference_mode():
-                try:
-                    logits = model(input_ids=ids, attention_mask=mask.to(device), use_cache=False)
-                except torch.OutOfMemoryError as error:
-                    raise LossError(
-                        "out of memory in a forward pass", where=where or text.label,
-                        hint="Use a shorter --window, or a device with more memory.",
-                    ) from error  # fmt: skip
-                yield places, ids, scored, logits.logits.float()
+            try:
+                with torch.no_grad():  # never around the yield: whoever waits there would be in it
+                    output = model(input_ids=ids, attention_mask=mask.to(device), use_cache=False)
+                    logits = output.logits.float()
+            except torch.OutOfMemoryError as error:
+                raise LossError(
+                    "out of memory in a forward pass", where=where or text.label,
+                    hint="Use a shorter --window, or a device with more memory.",
+                ) from error  # fmt: skip
+            yield places, ids, scored, logits
     finally:
         model.train(training)
 

@@ -15,6 +15,7 @@ from ftt_hub.config import AdapterConfig
 from ftt_hub.refs import Ref
 from ftt_hub.registry.evaluations import EvaluationResult
 from ftt_hub.registry.readme import Deprecation, History
+from ftt_hub.registry.verified import Record
 
 
 @dataclass(frozen=True)
@@ -148,17 +149,15 @@ class Notes:
 
     Attributes:
         card: The model card, ``None`` when there is none.
-        verified: Target's commit → the record of a verdict; unchecked bytes, each of at most
-            `MAX_RECORD_BYTES`.
+        verified: Target's commit → the record of a verdict; unchecked bytes, of bounded size.
     """
 
     card: bytes | None
     verified: Mapping[str, bytes] = field(default_factory=dict)
 
 
-VERIFIED_FOLDER = "verified"
-MAX_RECORD_BYTES = 512 << 10
 MAX_RECORDS = 20
+"""Verdicts that are shown of one adapter."""
 
 
 def facts_of(config: AdapterConfig) -> Facts:
@@ -253,7 +252,22 @@ class Catalogue(Protocol):
         """
 
 
-class Registry(Store, Ledger, Catalogue, Protocol):
+class Records(Protocol):
+    """Holds verdicts beside the adapters they are about."""
+
+    def annotate(self, ref: Ref, record: Record) -> str:
+        """Add a verdict and its line in the card; returns where it lies.
+
+        Raises:
+            RefError: No such adapter or revision.
+            RegistryError: The registry refuses.
+        """
+
+    def record(self, listing: Listing, key: str) -> bytes | None:
+        """The verdict for a target's commit, ``None`` when there is none."""
+
+
+class Registry(Store, Ledger, Catalogue, Records, Protocol):
     """A place to publish adapters, fetch them and list them."""
 
     def listings(self) -> Iterator[Listing]:

@@ -18,9 +18,7 @@ from ftt_hub.errors import FttError, HubError, RefError
 from ftt_hub.parallel import map_unordered
 from ftt_hub.refs import Ref, is_repository_name
 from ftt_hub.registry.abc import (
-    MAX_RECORD_BYTES,
     MAX_RECORDS,
-    VERIFIED_FOLDER,
     Facts,
     Listing,
     Notes,
@@ -41,6 +39,7 @@ from ftt_hub.registry.readme import (
     sorted_versions,
     split_card,
 )
+from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, Record, commit_record, record_path
 
 TAG = "ftt-hub"
 WORKERS = 8
@@ -172,6 +171,14 @@ class HubRegistry:
         """See `Ledger.add_results`: one commit to the card on main."""
         return commit_results(_checked(name), results)
 
+    def annotate(self, ref: Ref, record: Record) -> str:
+        """See `Records.annotate`: one commit to main."""
+        return commit_record(_checked(ref.name), record)
+
+    def record(self, listing: Listing, key: str) -> bytes | None:
+        """See `Records.record`: one request; records came after the version, so main has them."""
+        return hub.read_file(listing.name, "main", record_path(key), MAX_RECORD_BYTES)
+
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`: one request a thousand adapters.
 
@@ -235,7 +242,7 @@ class HubRegistry:
         records: dict[str, bytes] = {}
         for path in sorted(head.files):
             folder, _, file = path.rpartition("/")
-            if folder == VERIFIED_FOLDER and file.endswith(".json") and len(records) < MAX_RECORDS:
+            if folder == FOLDER and file.endswith(".json") and len(records) < MAX_RECORDS:
                 data = hub.read_file(name, head.commit, path, MAX_RECORD_BYTES) or b""
                 records[file.removesuffix(".json")] = data[:MAX_RECORD_BYTES]
         return Notes(hub.read_file(name, at, CARD_NAME, MAX_CARD_BYTES), records)

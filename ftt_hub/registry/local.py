@@ -26,9 +26,7 @@ from ftt_hub.config import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError
 from ftt_hub.refs import Ref, is_repository_name, version_tag
 from ftt_hub.registry.abc import (
-    MAX_RECORD_BYTES,
     MAX_RECORDS,
-    VERIFIED_FOLDER,
     Listing,
     Notes,
     PlannedFile,
@@ -55,6 +53,13 @@ from ftt_hub.registry.readme import (
     published_card,
     sorted_versions,
     split_card,
+)
+from ftt_hub.registry.verified import (
+    FOLDER,
+    MAX_RECORD_BYTES,
+    Record,
+    add_to_folder,
+    read_from_folder,
 )
 from ftt_hub.staging import write_atomic, writing
 
@@ -253,6 +258,17 @@ class LocalRegistry:
             write_atomic(card, evaluated_card(data, name, results))
         return True
 
+    def annotate(self, ref: Ref, record: Record) -> str:
+        """See `Records.annotate`."""
+        place, _ = self.fetch(ref)
+        with self._locked(self._home(ref.name or "")):
+            return add_to_folder(place, record)
+
+    def record(self, listing: Listing, key: str) -> bytes | None:
+        """See `Records.record`."""
+        place = self._home(listing.name) / "content" / (listing.pinned or "")
+        return read_from_folder(place, key)
+
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`."""
         for name in self._names():
@@ -284,7 +300,7 @@ class LocalRegistry:
     def notes(self, listing: Listing) -> Notes:
         """See `Catalogue.notes`."""
         place = self._home(listing.name) / "content" / (listing.pinned or "")
-        records = sorted((place / VERIFIED_FOLDER).glob("*.json"))[:MAX_RECORDS]
+        records = sorted((place / FOLDER).glob("*.json"))[:MAX_RECORDS]
         verified = {path.stem: bytes_of(path, MAX_RECORD_BYTES) or b"" for path in records}
         return Notes(bytes_of(place / CARD_NAME, MAX_CARD_BYTES), verified)
 

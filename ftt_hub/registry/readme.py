@@ -30,6 +30,7 @@ BARE_FRONT: Mapping[str, Any] = {
     "library_name": "ftt-hub",
     "tags": ["ftt-hub", "transfer-adapter"],
 }
+SCALES = "recommended_scales"
 MAX_CARD_BYTES = 1 << 20
 MAX_REASON = 300
 _MAX_VERSIONS = 10_000
@@ -161,9 +162,15 @@ def published_card(data: bytes | None, name: str, history: History) -> bytes:
     front, body = split_card(data or b"")
     if not front:
         front = dict(BARE_FRONT)
+    said = front.get(KEY)
     front = {key: item for key, item in front.items() if key != KEY}
+    kept: dict[str, Any] = {}
+    if isinstance(said, Mapping) and isinstance(said.get(SCALES), list):
+        kept[SCALES] = said[SCALES]
     if history.versions or history.deprecated:
-        front[KEY] = history.to_json()
+        kept.update(history.to_json())
+    if kept:
+        front[KEY] = kept
     return joined_card(front, _UNPUBLISHED_NAME.sub(lambda _: name, body))
 
 

@@ -1,0 +1,1 @@
+"""Which scale? Held-out loss as a function of λ, searched with the model in memory."""

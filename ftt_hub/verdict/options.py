@@ -1,0 +1,31 @@
+"""How a loss is to be measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftt_hub.loss.text import WINDOW
+from ftt_hub.verdict.curve import SCALES
+
+PathLike = str | Path
+TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """The held-out text of a loss, and how it is run.
+
+    Attributes:
+        path: JSONL or plain text, chat or raw; see `ftt_hub.loss.read_text`.
+        tokens: Tokens to score at most.
+        window: Tokens that a model sees at once.
+        scales: λ to measure at, beside 0 and 1.
+        device: Torch device; default a CUDA device where there is one.
+    """
+
+    path: PathLike
+    tokens: int = TOKENS
+    window: int = WINDOW
+    scales: tuple[float, ...] = SCALES
+    device: str | None = None
