@@ -54,6 +54,7 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 @click.option("--no-sketch", is_flag=True,
               help="Store no sample of the source base (if its licence forbids it).")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Continue the work of a run that was killed.")
+@click.option("--force", is_flag=True, help="Go on although a PEFT adapter names another base.")
 @workers_option
 @json_option
 def command(
@@ -78,12 +79,14 @@ def command(
     fine_tuned_id: str | None,
     no_sketch: bool,
     resume: bool,
+    force: bool,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Make the transfer adapter OUT from SOURCE_BASE and FINE_TUNED.
 
-    Both are folders or Hub references. Memory stays flat; OUT appears whole or not at all.
+    Both are folders or Hub references; FINE_TUNED may be the folder of a PEFT
+    adapter. Memory stays flat; OUT appears whole or not at all.
     """
     from ftt_hub.cli.output import message, print_json, print_line, progress_bar, size
 
@@ -110,7 +113,8 @@ def command(
     with progress_bar() as bar:
         adapter = extract(
             source_base, fine_tuned, out, codec=coding, provenance=provenance,
-            sketch=not no_sketch, workers=workers, resume=resume, progress=bar, trial=trial,
+            sketch=not no_sketch, workers=workers, resume=resume, force=force, progress=bar,
+            trial=trial,
         )  # fmt: skip
     config = adapter.config
     if as_json:

@@ -12,10 +12,17 @@ from ftt_hub.config import AdapterConfig
 @click.argument("adapter")
 @click.option("--revision", help="Branch, tag or commit.")
 @click.option("--layers", is_flag=True, help="Also ‖Δ‖/‖m‖ a layer.")
+@click.option("--channels", type=click.Path(), metavar="FILE",
+              help="Write update signals a channel (QuantLRM) to this file.")  # fmt: skip
 @registry_option
 @json_option
 def command(
-    adapter: str, revision: str | None, layers: bool, registry: str | None, as_json: bool
+    adapter: str,
+    revision: str | None,
+    layers: bool,
+    channels: str | None,
+    registry: str | None,
+    as_json: bool,
 ) -> None:
     """Show ADAPTER's manifest, fidelity and, on request, its norms a layer."""
     from ftt_hub.cli.output import print_facts, print_json, print_table
@@ -27,6 +34,8 @@ def command(
     with open_adapter(adapter, revision=revision, registry=registry) as opened:
         norms = layer_norms(opened.container.entries.values())
         config, scales = opened.config, recommendations(opened.folder)
+    if channels is not None:
+        _export(adapter, channels, revision, registry)
     if as_json:
         print_json({"config": config.to_json(), "layers": norms})
         return
@@ -38,6 +47,18 @@ def command(
         print_table(
             "‖Δ‖/‖m‖ a layer", ("layer", "ratio"), [(n, f"{v:.5f}") for n, v in norms.items()]
         )
+
+
+def _export(adapter: str, out: str, revision: str | None, registry: str | None) -> None:
+    from ftt_hub.cli.output import message, progress_bar
+
+    from ftt_hub.converting import export_channels
+
+    with progress_bar() as bar:
+        report = export_channels(adapter, out, revision=revision, registry=registry, progress=bar)
+    message(f"{out}: channels of {report.matrices} matrices")
+    if not report.exact:
+        message("the adapter is lossy: its zeros are not all weights that did not change")
 
 
 def facts_of(config: AdapterConfig) -> dict[str, str]:

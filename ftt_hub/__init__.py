@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     )
     from ftt_hub.combining.recipe import Ingredient
     from ftt_hub.combining.verb import combine
+    from ftt_hub.converting import (
+        convert_from_peft,
+        convert_to_lora,
+        convert_to_sparse_patch,
+        export_channels,
+    )
     from ftt_hub.errors import FttError
     from ftt_hub.evaluation.comparison import evaluate
     from ftt_hub.extraction.choice import Coding
@@ -60,8 +66,12 @@ _HOMES = {
     "apply": "ftt_hub.api",
     "browse": "ftt_hub.api",
     "combine": "ftt_hub.combining.verb",
+    "convert_from_peft": "ftt_hub.converting",
+    "convert_to_lora": "ftt_hub.converting",
+    "convert_to_sparse_patch": "ftt_hub.converting",
     "deprecate": "ftt_hub.api",
     "evaluate": "ftt_hub.evaluation.comparison",
+    "export_channels": "ftt_hub.converting",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
@@ -90,8 +100,12 @@ __all__ = [
     "apply",
     "browse",
     "combine",
+    "convert_from_peft",
+    "convert_to_lora",
+    "convert_to_sparse_patch",
     "deprecate",
     "evaluate",
+    "export_channels",
     "extract",
     "publish",
     "pull",

@@ -11,10 +11,12 @@ from ftt_hub.browsing import BrowseEntry, browse
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import AdapterConfig
 from ftt_hub.container.folder import check_adapter
+from ftt_hub.convert.peft_folder import is_peft_folder
 from ftt_hub.exchange import Pulled, publish, pull
-from ftt_hub.extraction.builder import AdapterBuilder, Model, Provenance
+from ftt_hub.extraction.builder import AdapterBuilder, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
+from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.trial import LossTrial
 from ftt_hub.ledger import deprecate, preview, record_evaluations, versions
 from ftt_hub.live.methods import OnModels
@@ -61,6 +63,7 @@ def extract(
     sketch: bool = True,
     workers: int | None = None,
     resume: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
     trial: LossTrial | None = None,
 ) -> TransferAdapter:
@@ -70,7 +73,7 @@ def extract(
 
     Args:
         source_base: m_s, a folder or Hub reference.
-        fine_tuned: m'_s, likewise.
+        fine_tuned: m'_s, likewise, or the folder of a PEFT adapter such as LoRA.
         out_dir: Folder to make; absent or empty.
         codec: ``exact``, ``anchored``, ``quantized`` or ``auto``; a `Coding` also sets limits such
             as bits a weight, size or error.
@@ -78,6 +81,7 @@ def extract(
         sketch: Store a sample of the source base (at most 0.05% of it).
         workers: Threads; default the cores, at most 8.
         resume: Continue the work of a run that was killed.
+        force: Go on although a PEFT adapter names another base.
         progress: Watches.
         trial: Text on which lossy codecs are tried: the step that keeps the loss within its limit,
             or the better rounding. Afterwards it holds what was measured.
@@ -89,6 +93,14 @@ def extract(
     """
     out = Path(out_dir)
     coding = codec if isinstance(codec, Coding) else Coding(codec)
+    if is_peft_folder(Path(fine_tuned)):
+        from ftt_hub.convert.from_peft import from_peft  # needs torch, which others here do not
+
+        from_peft(
+            fine_tuned, out, base=source_base, coding=coding, provenance=provenance, sketch=sketch,
+            workers=workers, resume=resume, force=force, progress=progress, trial=trial,
+        )  # fmt: skip
+        return TransferAdapter.from_pretrained(out)
     source, source_headers = open_model(source_base)
     with source:
         tuned, tuned_headers = open_model(fine_tuned)

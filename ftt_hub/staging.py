@@ -134,3 +134,33 @@ def _build(out: Path, partial: Path, keep: bool) -> Iterator[Path]:
     finally:
         if not done and not keep:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_free_file(out: Path) -> None:
+    """Refuse an output file that exists.
+
+    Raises:
+        OutputError: There is one, or a folder of that name.
+    """
+    if out.exists():
+        raise OutputError(
+            "exists already", where=out, hint="Choose another name or delete it; nothing was done."
+        )
+
+
+@contextmanager
+def staged_file(out: Path) -> Iterator[Path]:
+    """A file beside `out`, renamed to `out` when the body ends without an error.
+
+    Raises:
+        OutputError: `out` exists, or writing fails.
+    """
+    require_free_file(out)
+    partial = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    with writing(out):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -28,6 +28,9 @@ def render() -> str:
         command = cli.get_command(root, name)
         if command is not None:
             parts.append(f"\n## ftt-hub {name}\n\n{_help(command, f'ftt-hub {name}')}")
+        for sub, inner in getattr(command, "commands", {}).items():
+            path = f"ftt-hub {name} {sub}"
+            parts.append(f"\n### {path}\n\n{_help(inner, path)}")
     return "\n".join(parts)
 
 

@@ -152,6 +152,11 @@ class Checkpoint(Closing):
         """Raw bits of `count` elements of a tensor from element `start`, 1-D."""
         return self._owner[name].read_bits(self.tensors[name], start, count)
 
+    def path_of(self, name: str) -> Path | None:
+        """The safetensors file that holds a tensor at `TensorInfo.start`, ``None`` for a pickle."""
+        owner = self._owner[name]
+        return owner.path if isinstance(owner, SafetensorsFile) else None
+
     def close(self) -> None:
         """Close all files."""
         for file in self._files:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ftt_hub import card, compat, sketch, vocab
 from ftt_hub.assembly import BLOCK_ELEMENTS
-from ftt_hub.checkpoint.headers import ModelHeaders, refuse_quantized
-from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.checkpoint.headers import refuse_quantized
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.planes import encoder_versions
 from ftt_hub.config import (
@@ -39,6 +38,7 @@ from ftt_hub.extraction.behaviour import (
 )
 from ftt_hub.extraction.choice import AUTO, Coding, choose_codec
 from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from
+from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
 from ftt_hub.extraction.summary import digest, fidelity, summary
 from ftt_hub.extraction.trial import Bench, LossTrial, run
@@ -73,19 +73,6 @@ class Provenance:
     fine_tuned_id: str | None = None
 
 
-@dataclass(frozen=True)
-class Model:
-    """One side of the pair: weights and headers."""
-
-    checkpoint: Checkpoint
-    headers: ModelHeaders
-
-    def identity(self, given: str | None) -> str:
-        """The id to publish: the given one, a Hub name, or a folder's last component."""
-        folder = self.checkpoint.folder
-        return given or (self.headers.label if self.headers.commit else folder.resolve().name)
-
-
 @dataclass
 class AdapterBuilder:
     """Builds one adapter folder.
@@ -100,6 +87,7 @@ class AdapterBuilder:
         workers: Threads; default the cores, at most 8.
         progress: Watches.
         trial: Text on which codecs are tried before one is chosen.
+        extra: Keys that begin with ``x-`` for the manifest.
     """
 
     source: Model
@@ -111,6 +99,7 @@ class AdapterBuilder:
     workers: int | None = None
     progress: Progress = field(default_factory=Silent)
     trial: LossTrial | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, *, resume: bool = False) -> AdapterConfig:
         """Make the folder; it appears whole or not at all.
@@ -318,6 +307,6 @@ class AdapterBuilder:
                 tokens[1], tokens[0], [m.small_file(vocab.TOKENIZER) for m in (tuned, source)]
             ),
             generation_config=generation_config(tuned),
-            extra={"x-generator": f"ftt-hub {__version__}"},
+            extra={"x-generator": f"ftt-hub {__version__}", **self.extra},
         )  # fmt: skip
         return config.with_files(list_files(folder, self.progress))

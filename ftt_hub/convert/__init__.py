@@ -1,0 +1,1 @@
+"""Between transfer adapters and the forms of others: PEFT adapters, patches, signals."""

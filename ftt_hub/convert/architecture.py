@@ -1,0 +1,107 @@
+"""What the tensors of a checkpoint are in the model: linear layers, embeddings, or something else.
+
+Asked of transformers' own modules, built without weights from the config an adapter carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftt_hub.errors import UnsupportedError
+from ftt_hub.live.names import map_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LINEAR, TRANSPOSED, EMBEDDING, OTHER = "linear", "transposed", "embedding", "other"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint tensor sits in the model.
+
+    Attributes:
+        module: Path of the module; empty when several tensors became one parameter.
+        parameter: Its name there.
+        kind: ``linear``, ``transposed`` (a linear layer that stores inputs × outputs),
+            ``embedding`` or ``other``.
+    """
+
+    module: str
+    parameter: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The modules behind checkpoint names.
+
+    Attributes:
+        places: By checkpoint name.
+        linear_modules: Paths of all linear layers.
+        tied: Parameters that are another name of one, such as lm_head of the embedding.
+    """
+
+    places: Mapping[str, Place]
+    linear_modules: tuple[str, ...]
+    tied: Mapping[str, str]
+
+
+def _model(config: Mapping[str, Any]) -> PreTrainedModel:
+    import torch
+    import transformers
+    from transformers import AutoConfig
+
+    kind, names = config.get("model_type"), config.get("architectures") or []
+    cls = getattr(transformers, str(names[0]), None) if names else None
+    if not isinstance(kind, str) or cls is None:
+        raise UnsupportedError(
+            f"transformers knows no model of type {kind!r:.60} with architecture {names!r:.80}",
+            expected="a model that needs no code of its own",
+        )
+    values = {key: value for key, value in config.items() if key != "model_type"}
+    try:
+        made = AutoConfig.for_model(kind, **values)
+        with torch.device("meta"):
+            model: PreTrainedModel = cls(made)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise UnsupportedError(
+            f"transformers cannot build this model ({str(error).splitlines()[0][:120]})",
+            where=kind,
+        ) from error
+    return model
+
+
+def describe(config: Mapping[str, Any], names: Iterable[str]) -> Architecture:
+    """Look up checkpoint names in the model of a config.
+
+    Raises:
+        UnsupportedError: transformers has no such model.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    model = _model(config)
+    modules = dict(model.named_modules())
+
+    def kind_of(module: nn.Module | None) -> str:
+        if isinstance(module, nn.Linear):
+            return LINEAR
+        if isinstance(module, Conv1D):
+            return TRANSPOSED
+        return EMBEDDING if isinstance(module, nn.Embedding) else OTHER
+
+    places = {}
+    for group in map_names(model, names).groups:
+        for name in group.names:
+            path, _, parameter = group.key.rpartition(".")
+            fused = group.converter is not None
+            places[name] = (
+                Place("", parameter, OTHER)
+                if fused
+                else Place(path, parameter, kind_of(modules.get(path)))
+            )
+    linear = tuple(n for n, m in modules.items() if kind_of(m) in (LINEAR, TRANSPOSED))
+    return Architecture(places, linear, dict(getattr(model, "all_tied_weights_keys", None) or {}))
