@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints-dev.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints-dev.txt -e '.[demo,plot,tune,web]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints-dev.txt -e '.[demo,eval,plot,tune,web]'
 	@touch $(STAMP)
 
 demo: install

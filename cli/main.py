@@ -20,6 +20,7 @@ COMMANDS = {
     "combine": "Combine adapters by a recipe into one, or into a checkpoint.",
     "tune": "Find the scale with the least loss on held-out text.",
     "convert": "From PEFT adapters, to LoRA, to sparse patches.",
+    "evaluate": "Compare target, target + Δ and others on tasks and text.",
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
     "rank": "Order a registry's adapters for a target, with reasons.",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         export_channels,
     )
     from ftt_hub.errors import FttError
+    from ftt_hub.evaluation.comparison import evaluate
     from ftt_hub.extraction.choice import Coding
     from ftt_hub.loading import (
         AutoTransferModel,
@@ -69,6 +70,7 @@ _HOMES = {
     "convert_to_lora": "ftt_hub.converting",
     "convert_to_sparse_patch": "ftt_hub.converting",
     "deprecate": "ftt_hub.api",
+    "evaluate": "ftt_hub.evaluation.comparison",
     "export_channels": "ftt_hub.converting",
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
@@ -102,6 +104,7 @@ __all__ = [
     "convert_to_lora",
     "convert_to_sparse_patch",
     "deprecate",
+    "evaluate",
     "export_channels",
     "extract",
     "publish",

@@ -41,7 +41,8 @@ def test_the_wheel_holds_nothing_but_ftt_hub(built: tuple[Path, Path]) -> None:
         names = wheel.namelist()
     assert {name.split("/")[0] for name in names} == {"ftt_hub", names[-1].split("/")[0]}
     web = ("web/page.css", "web/page.js", "web/adapter.html")
-    for needed in ("py.typed", "cli/main.py", "schemas/adapter_config.schema.json", *web):
+    data = ("schemas/adapter_config.schema.json", "evaluation/settings/gsm8k.yaml", *web)
+    for needed in ("py.typed", "cli/main.py", *data):
         assert f"ftt_hub/{needed}" in names
 
 

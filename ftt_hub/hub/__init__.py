@@ -5,7 +5,12 @@ Every error of the client and of its transport comes out as one of ours (`failur
 
 from __future__ import annotations
 
-from ftt_hub.hub.failures import ExistsError, StaleParentError, translated
+from ftt_hub.hub.failures import (
+    ExistsError,
+    StaleParentError,
+    translated,
+    transport_errors,
+)
 from ftt_hub.hub.listing import ModelSummary, list_models
 from ftt_hub.hub.ranges import RangesIgnoredError, read_file, read_range
 from ftt_hub.hub.reading import (
@@ -57,5 +62,6 @@ __all__ = [
     "resolve_commit",
     "tag_dates",
     "translated",
+    "transport_errors",
     "version_tags",
 ]

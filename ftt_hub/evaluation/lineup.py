@@ -1,0 +1,205 @@
+"""The models that are compared, one at a time in memory: m_t, m_t + Δ for each adapter, others."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ftt_hub.adapter import Adapter, open_adapter
+from ftt_hub.assembly import check_scale
+from ftt_hub.checkpoint.resolve import model_folder
+from ftt_hub.errors import CheckpointError, FttError
+from ftt_hub.evaluation.harness import quiet
+from ftt_hub.tokenizers import load_tokenizer
+from ftt_hub.verification import verify_target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PathLike = str | Path
+T = TypeVar("T")
+TARGET, TRANSFER, MODEL = "target", "transfer", "model"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One of the models compared.
+
+    Attributes:
+        label: Its name in tables.
+        kind: ``target``, ``transfer`` (m_t + λΔ) or ``model``.
+        reference: What the user named: the model, or the adapter of a transfer.
+        revision: Commit or version it is pinned to, ``None`` for a folder.
+        digest: Content digest of a transfer's adapter.
+        scale: λ of a transfer.
+    """
+
+    label: str
+    kind: str
+    reference: str
+    revision: str | None = None
+    digest: str | None = None
+    scale: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "label": self.label, "kind": self.kind, "reference": self.reference,
+            "revision": self.revision, "digest": self.digest, "scale": self.scale,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A contestant in memory.
+
+    Attributes:
+        contestant: Who it is.
+        model: The model; it is changed back or freed afterwards.
+        tokenizer: Its tokenizer.
+        chat: A chat template of the adapters, by which chats are rendered as text where the
+            tokenizer has none.
+    """
+
+    contestant: Contestant
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    chat: str | None = None
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Who is compared.
+
+    Attributes:
+        target: m_t, a folder or Hub reference.
+        adapters: Folders or references; each is added to m_t alone.
+        models: Others, folders or Hub references.
+        scale: λ.
+        registry: ``"hf"`` or a folder.
+        device: Where models run, as torch names it; default CUDA where there is one.
+        dtype: ``auto`` or torch's name: what models run in.
+        bars: Let transformers draw progress bars on stderr.
+    """
+
+    target: PathLike
+    adapters: Sequence[PathLike] = ()
+    models: Sequence[PathLike] = ()
+    scale: float = 1.0
+    registry: PathLike | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    bars: bool = False
+
+    def each(self, visit: Callable[[Entrant], T]) -> Iterator[T]:
+        """What `visit` finds on each model, m_t first; it must keep nothing of the model.
+
+        m_t is loaded once: Δ is added to it and taken off again bit for bit. It is freed before
+        the others are loaded.
+
+        Raises:
+            IncompatibleError: An adapter does not fit; before anything is loaded.
+            CheckpointError: A model cannot be loaded.
+        """
+        check_scale(self.scale)
+        device = _device(self.device)
+        with ExitStack() as opened:
+            adapters = [
+                opened.enter_context(open_adapter(text, registry=self.registry))
+                for text in self.adapters
+            ]
+            for adapter in adapters:
+                verify_target(adapter, self.target).raise_if_incompatible()
+            others = [model_folder(text) for text in self.models]
+            yield from self._on_target(adapters, device, visit)
+        for text, (folder, label, commit) in zip(self.models, others, strict=True):
+            who = Contestant(_short(label), MODEL, str(text), commit)
+            yield visit(Entrant(who, *self._load(folder, device)))
+            _free()
+
+    def _on_target(
+        self, adapters: Sequence[Adapter], device: str, visit: Callable[[Entrant], T]
+    ) -> Iterator[T]:
+        from ftt_hub.live import verbs
+
+        folder, label, commit = model_folder(self.target)
+        model, tokenizer = self._load(folder, device)
+        words = [load_tokenizer(adapter, self.target) for adapter in adapters]
+        chat = next((str(w.chat_template) for w in words if w.chat_template), None)
+        who = Contestant(_short(label), TARGET, str(self.target), commit)
+        yield visit(Entrant(who, model, tokenizer, chat))
+        for adapter, its in zip(adapters, words, strict=True):
+            with verbs.applied(adapter, model, scale=self.scale):
+                found = visit(Entrant(self._transfer(adapter), model, its, chat))
+            yield found
+        del model
+        _free()
+
+    def _load(self, folder: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        with quiet(self.bars):
+            return load(folder, device, self.dtype)
+
+    def _transfer(self, adapter: Adapter) -> Contestant:
+        by = "" if self.scale == 1 else f"{self.scale:g}·"
+        return Contestant(
+            f"+ {by}Δ {_short(adapter.label)}", TRANSFER, adapter.label, adapter.revision,
+            adapter.config.content_digest, self.scale,
+        )  # fmt: skip
+
+
+def _short(label: str) -> str:
+    """A folder by its name, a reference as it is."""
+    return Path(label).name if Path(label).is_dir() else label
+
+
+def _device(wanted: str | None) -> str:
+    import torch
+
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise FttError("no such device here", where=wanted, found=_line(error)) from error
+    return wanted
+
+
+def load(folder: Path, device: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer.
+
+    Raises:
+        CheckpointError: It cannot be loaded, or does not fit into memory.
+        FttError: torch has no such dtype.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kind = dtype if dtype == "auto" else getattr(torch, dtype, None)
+    if kind != "auto" and not isinstance(kind, torch.dtype):
+        raise FttError("torch has no such dtype", where=dtype, expected="auto, float32, bfloat16")
+    try:
+        words = AutoTokenizer.from_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=kind)
+        model.to(torch.device(device))  # type: ignore[arg-type]
+        return model.eval(), words  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, KeyError, torch.OutOfMemoryError) as error:
+        raise CheckpointError(
+            "cannot be loaded as a causal language model", where=folder, found=_line(error)
+        ) from error
+
+
+def _free() -> None:
+    """Give the memory of a model back before the next one is loaded."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
