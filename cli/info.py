@@ -54,6 +54,7 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         "languages": ", ".join(config.languages) or "not stated",
         "training data": ", ".join(config.datasets) or "not stated",
         "method": config.method,
+        **({"started from": _started(config)} if config.parents else {}),
         "licence": config.license or "not stated",
         "codec": config.codec.id,
         "fidelity": "exact: rebuilds the fine-tuned model bit for bit"
@@ -68,6 +69,10 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         f"{len(summary.resized)} resized",
         "content digest": config.content_digest,
     }
+
+
+def _started(config: AdapterConfig) -> str:
+    return " + ".join(["source base", *(parent["ref"] for parent in config.parents)])
 
 
 def layer_norms(entries: Iterable[TensorEntry]) -> dict[str, float]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "info": "Show what an adapter holds and how faithful it is.",
     "verify": "Check an adapter: intact? With --target: does it fit?",
     "apply": "Write the merged checkpoint: target + scale × Δ.",
+    "recycle": "Recycle and fine-tune for each new version of a base, by a recipe.",
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
     "browse": "List adapters by language, base, dataset and fit.",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         AutoTransferModelForSeq2SeqLM,
         AutoTransferModelForSequenceClassification,
     )
+    from ftt_hub.recycling.verb import recycle
 
 _HOMES = {
     "AutoTransferModel": "ftt_hub.loading",
@@ -49,6 +50,7 @@ _HOMES = {
     "extract": "ftt_hub.api",
     "publish": "ftt_hub.api",
     "pull": "ftt_hub.api",
+    "recycle": "ftt_hub.recycling.verb",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "extract",
     "publish",
     "pull",
+    "recycle",
     "verify",
     "versions",
 ]

@@ -112,7 +112,7 @@ def render(config: AdapterConfig) -> str:
         tuned=f"`{config.fine_tuned.id}`" + _at(config.fine_tuned.revision),
         languages=", ".join(config.languages) or "not stated",
         datasets=", ".join(config.datasets) or "not stated",
-        method=config.method,
+        method=_method(config),
         license=config.license or "not stated",
         codec=config.codec.id,
         exact="yes" if fidelity.exact else "no",
@@ -127,6 +127,12 @@ def render(config: AdapterConfig) -> str:
     )
     header = yaml.safe_dump(front_matter(config), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{body}"
+
+
+def _method(config: AdapterConfig) -> str:
+    """How it was fine-tuned, and on top of which diff vectors."""
+    parents = " + ".join(f"`{p['ref']}` ({p['content_digest'][7:19]})" for p in config.parents)
+    return f"{config.method}, from the source base + {parents}" if parents else config.method
 
 
 def _at(revision: str | None) -> str:

@@ -1,0 +1,157 @@
+"""YAML that remembers its lines, checked against a schema: the message names the line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftt_hub.errors import FttError
+
+if TYPE_CHECKING:
+    import yaml
+    from jsonschema.exceptions import ValidationError
+
+MAX_YAML_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LinedYaml:
+    """A YAML mapping and where its parts stand.
+
+    Attributes:
+        path: The file.
+        value: Its value.
+        lines: Keys and numbers on the way to a part → its line, from 1.
+    """
+
+    path: Path
+    value: dict[str, Any]
+    lines: dict[tuple[object, ...], int]
+
+    def place(self, *keys: object) -> str:
+        """File and line of a part, or of the nearest one around it."""
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return f"{self.path}, line {self.lines.get(keys, 1)}"
+
+
+def read_yaml(path: Path, schema: str, error_type: type[FttError]) -> LinedYaml:
+    """Read a YAML file that one of our schemas describes.
+
+    Raises:
+        FttError: Of the type given: not readable, not YAML, a key twice, or not as the schema
+            says; with the line.
+    """
+    import yaml
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_YAML_BYTES + 1)
+    except OSError as error:
+        raise error_type("cannot be read", where=path, found=error.strerror) from error
+    if len(data) > MAX_YAML_BYTES:
+        raise error_type("too large", where=path, expected=f"≤ {MAX_YAML_BYTES} bytes")
+    try:
+        loader = yaml.SafeLoader(data)
+        node = loader.get_single_node()
+        lines: dict[tuple[object, ...], int] = {}
+        if node is not None:
+            _note_lines(node, (), lines, path, error_type)
+        value = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = path if mark is None else f"{path}, line {mark.line + 1}"
+        what = getattr(error, "problem", None) or str(error)
+        raise error_type(f"not valid YAML ({str(what)[:120]})", where=where) from error
+    if not isinstance(value, dict):
+        raise error_type("is not a YAML mapping", where=path)
+    lined = LinedYaml(path, value, lines)
+    _require_finite(lined, value, (), error_type)
+    check_value(value, schema, error_type, lined.place)
+    return lined
+
+
+def _require_finite(
+    lined: LinedYaml, value: object, keys: tuple[object, ...], error_type: type[FttError]
+) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise error_type("a number must be finite", where=lined.place(*keys), found=value)
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        _require_finite(lined, item, (*keys, key), error_type)
+
+
+def _note_lines(
+    node: yaml.Node,
+    keys: tuple[object, ...],
+    lines: dict[tuple[object, ...], int],
+    path: Path,
+    error_type: type[FttError],
+) -> None:
+    import yaml
+
+    lines.setdefault(keys, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, item in node.value:
+            place = (*keys, key.value)
+            if place in lines:
+                raise error_type(
+                    f"{str(key.value)[:80]!r} is there twice",
+                    where=f"{path}, line {key.start_mark.line + 1}",
+                )
+            lines[place] = key.start_mark.line + 1
+            _note_lines(item, place, lines, path, error_type)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _note_lines(item, (*keys, number), lines, path, error_type)
+
+
+def check_value(
+    value: object,
+    schema: str,
+    error_type: type[FttError],
+    place: Callable[..., str | None] = lambda *keys: None,
+) -> None:
+    """Check a value against one of our schemas.
+
+    Args:
+        value: Of JSON's types.
+        schema: Its name.
+        error_type: What to raise.
+        place: Where the part with these keys stands, for the message.
+
+    Raises:
+        FttError: Of the type given.
+    """
+    from jsonschema import Draft202012Validator
+
+    from ftt_hub.schemas import load_schema
+
+    errors = list(Draft202012Validator(load_schema(schema)).iter_errors(value))
+    if not errors:
+        return
+    error = min(errors, key=lambda e: (e.validator != "enum", len(e.absolute_path)))
+    keys, what = _explain(error)
+    raise error_type(what, where=place(*error.absolute_path, *keys))
+
+
+def _explain(error: ValidationError) -> tuple[Sequence[object], str]:
+    """The key concerned, below the error's own place, and what is wrong, in our words."""
+    value: Any = error.instance
+    last = error.absolute_path[-1] if error.absolute_path else "the recipe"
+    if error.validator == "additionalProperties":
+        schema: Any = error.schema
+        known = schema.get("properties", {})
+        unknown = next(key for key in value if key not in known)
+        expected = ", ".join(known) or "none for this method"
+        return (unknown,), f"unknown key {str(unknown)[:80]!r}: expected {expected}"
+    if error.validator == "enum":
+        allowed: Any = error.validator_value
+        choices = ", ".join(map(str, allowed))
+        return (), f"unknown {last} {str(value)[:80]!r}: expected one of {choices}"
+    return (), f"{last}: {error.message[:200]}"
