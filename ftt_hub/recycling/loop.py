@@ -15,7 +15,7 @@ from ftt_hub import api
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.config import read_config
-from ftt_hub.errors import FttError, IncompatibleError
+from ftt_hub.errors import ExtractionError, FttError, IncompatibleError
 from ftt_hub.extraction.builder import Provenance
 from ftt_hub.progress import Progress
 from ftt_hub.recycling.bases import identity
@@ -217,10 +217,7 @@ class Loop:
     def _finish(self, step: Step) -> None:
         tuned, folder = self._work(step) / "tuned", self.adapter(step)
         if not folder.is_dir():
-            api.extract(
-                self._base(step), tuned, folder, codec=self.recipe.coding,
-                provenance=self._provenance(step), resume=True, progress=self.progress,
-            ).close()  # fmt: skip
+            self._extract(step, tuned, folder)
         self._measure(step, "tuned", tuned)
         result = {
             "adapter": str(folder.relative_to(self.recipe.out)),
@@ -237,6 +234,20 @@ class Loop:
         self.state.finish(step.name, result)
         shutil.rmtree(self._work(step), ignore_errors=True)
         self.note(f"step {step.name}: {_course(self.state.losses(step.name))}{folder}")
+
+    def _extract(self, step: Step, tuned: Path, folder: Path) -> None:
+        try:
+            api.extract(
+                self._base(step), tuned, folder, codec=self.recipe.coding,
+                provenance=self._provenance(step), resume=True, progress=self.progress,
+            ).close()  # fmt: skip
+        except ExtractionError as error:
+            if "Δ is zero" not in error.what:
+                raise
+            raise RecycleError(
+                f"step {step.name}: training changed no weight", where=self.recipe.where,
+                hint="Raise learning_rate or max_steps; the first steps warm up from zero.",
+            ) from error  # fmt: skip
 
     def _provenance(self, step: Step) -> Provenance:
         training = asdict(self.recipe.training)

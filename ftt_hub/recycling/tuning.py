@@ -123,7 +123,7 @@ class Tuning:
             "logging_steps": training.logging_steps,
             "logging_nan_inf_filter": False,
             "report_to": list(training.report_to),
-            "gradient_checkpointing": training.gradient_checkpointing,
+            _checkpointing(): training.gradient_checkpointing,
             "bf16": use_bfloat16(training),
             "use_cpu": on_cpu(training),
             "dataloader_pin_memory": not on_cpu(training),
@@ -141,10 +141,7 @@ class Tuning:
             dtype = _dtype(self.start)
             model = trainer.accelerator.unwrap_model(trainer.model)
             with saving(self.out), staged_folder(self.out) as folder:
-                cast = {
-                    name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()
-                }
-                model.save_pretrained(folder, state_dict=cast, max_shard_size="5GB")
+                model.save_pretrained(folder, state_dict=_cast(state, dtype), max_shard_size="5GB")
                 self._companions(folder)
                 history = json.dumps(trainer.state.log_history, indent=1)
                 (folder / HISTORY).write_text(history + "\n", encoding="utf-8")
@@ -197,6 +194,15 @@ def check_arguments(arguments: dict[str, Any]) -> None:
             raise RecycleError(f"SFTConfig has no argument {name[:60]!r}", where="arguments")
         if name in ours:
             raise RecycleError(f"{name} is set by the recipe itself", where="arguments")
+
+
+def _checkpointing() -> str:
+    """The argument's name: transformers 5.20 renamed it."""
+    from trl import SFTConfig
+
+    known = {field.name for field in fields(SFTConfig)}
+    new = "activation_checkpointing"
+    return new if new in known else "gradient_checkpointing"
 
 
 def batches(training: Training, processes: int) -> tuple[int, int]:
@@ -266,6 +272,16 @@ def _load(folder: Path) -> PreTrainedModel:
         folder, config=config, dtype=torch.float32
     )
     return model
+
+
+def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The floats in another dtype; tensors that are tied stay tied, and so are saved once."""
+    made: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for tensor in state.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in made:
+            made[key] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return {name: made[t.data_ptr(), t.shape] for name, t in state.items()}
 
 
 def _dtype(folder: Path) -> torch.dtype:
