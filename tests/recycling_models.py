@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from models import WORDS, config, drifted, random_state, save_model
 
@@ -60,8 +59,3 @@ def write_recipe(root: Path, bases: list[Path], **changes: Any) -> Path:
     path = root / "recipe.yaml"
     path.write_text(yaml.safe_dump(value, sort_keys=False), encoding="utf-8")
     return path
-
-
-def one_thread() -> None:
-    """Tiny models train faster so, and other tests keep their core."""
-    torch.set_num_threads(1)

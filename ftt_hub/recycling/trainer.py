@@ -25,7 +25,7 @@ from ftt_hub.staging import output_error, write_atomic
 _COMPLETE = "ftt_hub_complete"
 """Marks a checkpoint that was written to its end."""
 
-_DISK_FULL = ("No space left", "File too large", "Disk quota", "PytorchStreamWriter", "file write")
+_DISK_FULL = ("No space left", "File too large", "Disk quota", "inline_container", "file write")
 
 
 class TrainingError(RecycleError):
