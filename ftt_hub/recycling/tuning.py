@@ -128,6 +128,9 @@ class Tuning:
             "use_cpu": on_cpu(training),
             "dataloader_pin_memory": not on_cpu(training),
             "disable_tqdm": True,
+            "log_level": "error",
+            "log_level_replica": "error",
+            "ddp_find_unused_parameters": False,
             "dataset_kwargs": {"skip_prepare_dataset": True},
         }
         return SFTConfig(**{**given, **training.arguments})
