@@ -30,8 +30,15 @@ def test_every_codec_has_its_section_in_the_format() -> None:
         assert f"## Codec `{name}`" in text
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/format.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/format.md", "docs/recycling.md"]
+)
 def test_links_to_files_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / link).exists(), link
+
+
+def test_the_recipe_in_the_documentation_is_the_example_s() -> None:
+    recipe = (ROOT / "examples" / "recycling" / "recipe.yaml").read_text(encoding="utf-8")
+    assert recipe in (ROOT / "docs" / "recycling.md").read_text(encoding="utf-8")

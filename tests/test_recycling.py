@@ -165,7 +165,7 @@ def test_a_dry_run_tells_steps_memory_and_disk_and_writes_nothing(
     parameters = sum(t.numel() for t in load_state(bases[0]).values())
     assert plan.steps[0].parameters == parameters
     assert plan.steps[0].memory > 16 * parameters
-    assert plan.disk > 4 * sum(step.adapter for step in plan.steps) // 4
+    assert plan.disk > sum(step.adapter for step in plan.steps)
     assert not (tmp_path / "out").exists()
 
 
@@ -335,6 +335,12 @@ def test_a_gpu_that_is_not_there_is_not_asked_for_twice(
 def test_arguments_of_the_trainer_are_checked(bases: list[Path], tmp_path: Path, name: str) -> None:
     recipe = write_recipe(tmp_path, bases[:1], training={"arguments": {name: 1}})
     with pytest.raises(RecycleError, match=name):
+        ftt_hub.recycle(recipe)
+
+
+def test_a_logger_that_is_not_installed_is_named(bases: list[Path], tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, bases[:1], training={"report_to": ["neptunes"]})
+    with pytest.raises(RecycleError, match=r"report_to: neptunes: not installed.*pip install"):
         ftt_hub.recycle(recipe)
 
 

@@ -176,8 +176,7 @@ def test_a_killed_worker_ends_the_launch_and_a_second_one_goes_on(
     workers = [pid for pid in children(process.pid) if environment(pid).get("RANK") == "1"]
     assert workers
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    Path("/tmp/rc/err.txt").write_text(err)
+    process.communicate(timeout=120)
     assert process.returncode != 0
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "adapters" / "1").iterdir()}
     ended(launch(recipe))

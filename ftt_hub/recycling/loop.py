@@ -28,6 +28,7 @@ from ftt_hub.recycling.state import State, read_state
 from ftt_hub.recycling.steps import Step, variants_of
 from ftt_hub.recycling.tuning import HISTORY, Tuning, load_tokenizer, on_cpu
 from ftt_hub.report import CompatibilityReport, Status
+from ftt_hub.staging import partial_folder
 
 _FREE_TO_CHANGE = (
     "logging_steps", "report_to", "checkpoint_steps", "per_device_batch_size", "device",
@@ -113,7 +114,8 @@ class Loop:
             return
         if not goes_on:
             shutil.rmtree(work, ignore_errors=True)
-            shutil.rmtree(self.adapter(step), ignore_errors=True)
+            for folder in (self.adapter(step), partial_folder(self.adapter(step))):
+                shutil.rmtree(folder, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
         if step.parent is not None:
             self._merge(step, step.parent)

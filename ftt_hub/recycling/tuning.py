@@ -133,7 +133,12 @@ class Tuning:
             "ddp_find_unused_parameters": False,
             "dataset_kwargs": {"skip_prepare_dataset": True},
         }
-        return SFTConfig(**{**given, **training.arguments})
+        try:
+            return SFTConfig(**{**given, **training.arguments})
+        except (ValueError, TypeError, ImportError) as error:
+            raise RecycleError(
+                "the Trainer refuses the training settings", found=str(error)[:200]
+            ) from error
 
     def _save(self, trainer: SoundTrainer, ranks: Ranks) -> None:
         from ftt_hub.recycling.trainer import saving
@@ -182,17 +187,26 @@ def _guarded(
         ) from error  # fmt: skip
 
 
-def check_arguments(arguments: dict[str, Any]) -> None:
+def check_arguments(training: Training) -> None:
     """Refuse arguments that SFTConfig does not know, or that are not for the recipe to set.
 
     Raises:
-        RecycleError: Names the first of them.
+        RecycleError: Names the first of them, or a logger that is not installed.
     """
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
     from trl import SFTConfig
+
+    available = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
+    for name in training.report_to:
+        if name not in (*available, "none"):
+            raise RecycleError(
+                "not installed, or unknown", where=f"report_to: {name[:60]}",
+                expected=", ".join(available) or "none", hint=f"pip install {name[:60]}",
+            )  # fmt: skip
 
     known = {field.name for field in fields(SFTConfig) if field.init}
     ours = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
-    for name in arguments:
+    for name in training.arguments:
         if name not in known:
             raise RecycleError(f"SFTConfig has no argument {name[:60]!r}", where="arguments")
         if name in ours:

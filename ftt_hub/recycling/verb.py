@@ -78,7 +78,7 @@ def recycle(
     if not ranks.leads:
         ranks.wait()  # for the checks of the leader
         return _carry_out(Loop(chosen, _headers(chosen), State(Path()), ranks, watched, say))
-    check_arguments(chosen.training.arguments)
+    check_arguments(chosen.training)
     _check_devices(chosen, ranks.count)
     plan = make_plan(chosen)
     for report in plan.reports:
