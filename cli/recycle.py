@@ -51,7 +51,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
         return
     rows = [
         (variant, row["step"], *(_loss(row["losses"], key) for key in ("base", "start", "tuned")),
-         (row["published"] or [row["adapter"]])[-1])
+         _named(variant, row))
         for variant, versions in result.variants.items()
         for row in versions
     ]  # fmt: skip
@@ -74,6 +74,12 @@ def _print_plan(plan: Plan) -> None:
     print_table(None, head, rows)
     print_line(f"disk: up to {size(plan.disk)} needed, {size(plan.free)} free")
     print_line("memory: of one device that holds the whole training; FSDP and ZeRO share it out")
+
+
+def _named(variant: str, row: dict[str, Any]) -> str:
+    """The reference under which a variant's adapter was published, or its folder."""
+    refs: list[str] = row["published"] or [row["adapter"]]
+    return next((ref for ref in refs if f"-{variant}@" in ref), refs[-1])
 
 
 def _loss(losses: dict[str, Any], key: str) -> str:
