@@ -27,7 +27,8 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
 
     For i = 1…n: start from M_i + Δ of the version before, fine-tune on the recipe's rows, and save
     the new Δ as an adapter (Lin et al. 2025, Algorithm 1). docs/recycling.md has the recipes. Run
-    it again after a kill: finished steps stay as they are. Needs pip install 'ftt-hub[train]'.
+    it again after a kill: finished steps stay as they are. On several GPUs: accelerate launch -m
+    ftt_hub.cli recycle RECIPE. Needs pip install 'ftt-hub[train]'.
     """
     from ftt_hub.cli.output import message, print_json, print_line, print_table
 
