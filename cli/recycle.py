@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from ftt_hub.recycling.plan import Plan
 
 
-@click.command(
-    "recycle", epilog="Example: accelerate launch -m ftt_hub.cli recycle arithmetic.yaml"
-)
+@click.command("recycle", epilog="Example: ftt-hub recycle arithmetic.yaml --dry-run")
 @click.argument("recipe", type=click.Path())
 @click.option("--dry-run", is_flag=True,
               help="Show the steps, their verdicts, memory and disk; train nothing.")  # fmt: skip
