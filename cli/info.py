@@ -74,6 +74,7 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         "training data": ", ".join(config.datasets) or "not stated",
         "method": config.method,
         **_combined(config),
+        **({"started from": _started(config)} if config.parents else {}),
         "licence": config.license or "not stated",
         "codec": config.codec.id,
         "fidelity": "exact: rebuilds the fine-tuned model bit for bit"
@@ -94,3 +95,7 @@ def _combined(config: AdapterConfig) -> dict[str, str]:
     parents = config.combination.get("parents", [])
     names = " + ".join(f"{parent['weight']:g} × {parent['ref']}" for parent in parents)
     return {"combined": f"{config.combination['method']}: {names}"} if parents else {}
+
+
+def _started(config: AdapterConfig) -> str:
+    return " + ".join(["source base", *(parent["ref"] for parent in config.parents)])

@@ -21,6 +21,7 @@ COMMANDS = {
     "tune": "Find the scale with the least loss on held-out text.",
     "convert": "From PEFT adapters, to LoRA, to sparse patches.",
     "evaluate": "Compare target, target + Δ and others on tasks and text.",
+    "recycle": "Recycle and fine-tune for each new version of a base, by a recipe.",
     "push": "Publish an adapter folder under a name.",
     "pull": "Fetch an adapter from a registry.",
     "rank": "Order a registry's adapters for a target, with reasons.",

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         AutoTransferModelForSeq2SeqLM,
         AutoTransferModelForSequenceClassification,
     )
+    from ftt_hub.recycling.verb import recycle
     from ftt_hub.registry.evaluations import EvaluationResult
     from ftt_hub.routing.router import AdapterRouter
     from ftt_hub.tuning.verb import tune
@@ -79,6 +80,7 @@ _HOMES = {
     "rank": "ftt_hub.api",
     "record_verdict": "ftt_hub.api",
     "tune": "ftt_hub.tuning.verb",
+    "recycle": "ftt_hub.recycling.verb",
     "verify": "ftt_hub.api",
     "versions": "ftt_hub.api",
 }
@@ -112,6 +114,7 @@ __all__ = [
     "rank",
     "record_evaluations",
     "record_verdict",
+    "recycle",
     "tune",
     "verify",
     "versions",

@@ -112,7 +112,7 @@ def render(config: AdapterConfig) -> str:
         tuned=f"`{config.fine_tuned.id}`" + _at(config.fine_tuned.revision),
         languages=", ".join(config.languages) or "not stated",
         datasets=", ".join(config.datasets) or "not stated",
-        method=config.method,
+        method=_method(config),
         license=config.license or "not stated",
         combined=_combined(config),
         codec=config.codec.id,
@@ -146,6 +146,12 @@ def _combined(config: AdapterConfig) -> str:
         f"\n## Combined\n\nBy `{config.combination['method']}` from other transfer adapters; there "
         f"is no fine-tuned model.\n\n{lines}\n"
     )
+
+
+def _method(config: AdapterConfig) -> str:
+    """How it was fine-tuned, and on top of which diff vectors."""
+    parents = " + ".join(f"`{p['ref']}` ({p['content_digest'][7:19]})" for p in config.parents)
+    return f"{config.method}, from the source base + {parents}" if parents else config.method
 
 
 def _at(revision: str | None) -> str:

@@ -182,6 +182,7 @@ class AdapterConfig:
     method: str = "SFT"
     hyperparameters: Json = field(default_factory=dict)
     license: str | None = None
+    parents: list[Json] = field(default_factory=list)
     differences: Json = field(default_factory=lambda: {"config": {}, "tokenizer": {}})
     vocabulary: VocabularySummary | None = None
     generation_config: Json = field(default_factory=dict)
@@ -198,6 +199,8 @@ class AdapterConfig:
         for name in ("source_base", "fine_tuned", "codec", "fidelity", "tensors"):
             value[name] = asdict(value[name])
         del value["fine_tuned"]["config"]
+        if not self.parents:
+            del value["parents"]
         value["method"] = {"name": self.method, "hyperparameters": value.pop("hyperparameters")}
         value.pop("vocabulary")
         if self.vocabulary is not None:

@@ -11,6 +11,7 @@ import pytest
 from ftt_hub.codecs.catalogue import CODECS
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 def test_the_page_of_the_command_line_is_up_to_date() -> None:
@@ -31,9 +32,14 @@ def test_every_codec_has_its_section_in_the_format() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/format.md", "docs/combining.md"]
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
 )
 def test_links_to_files_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / link).exists(), link
+
+
+def test_the_recipe_in_the_documentation_is_the_example_s() -> None:
+    recipe = (ROOT / "examples" / "recycling" / "recipe.yaml").read_text(encoding="utf-8")
+    assert recipe in (ROOT / "docs" / "recycling.md").read_text(encoding="utf-8")

@@ -62,6 +62,8 @@ class Provenance:
         license: Licence id of the adapter.
         source_id: What the source base's folder is a copy of.
         fine_tuned_id: What the fine-tuned model's folder is a copy of.
+        parents: `ref` and `content_digest` of adapters that were added to the source base before
+            it was fine-tuned.
     """
 
     languages: Sequence[str] = ()
@@ -71,6 +73,7 @@ class Provenance:
     license: str | None = None
     source_id: str | None = None
     fine_tuned_id: str | None = None
+    parents: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass
@@ -302,6 +305,7 @@ class AdapterBuilder:
             method=given.method,
             hyperparameters=given.hyperparameters,
             license=given.license,
+            parents=[dict(parent) for parent in given.parents],
             differences=differences(source, tuned, tokens, files),
             vocabulary=vocab.summarize(
                 tokens[1], tokens[0], [m.small_file(vocab.TOKENIZER) for m in (tuned, source)]

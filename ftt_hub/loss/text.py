@@ -113,11 +113,16 @@ def _windows(
         return
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
-            ids, scored = _tokenized_row(_parsed(path, number, line), path, number, tokenizer)
+            ids, scored = tokenized_row(parsed_row(path, number, line), path, number, tokenizer)
             yield from _cut(ids, scored, window)
 
 
-def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+def parsed_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    """A line of JSONL as an object.
+
+    Raises:
+        TextError: It is none; with the line's number.
+    """
     where = f"{path}, line {number}"
     try:
         row = json.loads(line)
@@ -128,9 +133,14 @@ def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _tokenized_row(
+def tokenized_row(
     row: dict[str, Any], path: Path, number: int, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[bool]]:
+    """Token ids of a row of text, prompt and completion, or chat; and which are scored.
+
+    Raises:
+        TextError: It holds no text, or its chat cannot be rendered; with the line's number.
+    """
     where = f"{path}, line {number}"
     if isinstance(row.get("messages"), list):
         return _tokenized_chat(row["messages"], where, tokenizer)

@@ -1,0 +1,87 @@
+"""The base versions of a recipe: that they are versions of one model, and their identity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ftt_hub import compat, vocab
+from ftt_hub.checkpoint.headers import TOKENIZER_FILES, ModelHeaders
+from ftt_hub.errors import IncompatibleError
+from ftt_hub.recycling.state import State
+from ftt_hub.report import (
+    CompatibilityReport,
+    Finding,
+    Status,
+    accepted,
+    rejected,
+    warned,
+)
+
+_WEIGHTS = (".safetensors", ".bin")
+
+
+def compare(first: ModelHeaders, second: ModelHeaders) -> CompatibilityReport:
+    """Whether a diff vector of the first base version can be added to the second; reads no weight.
+
+    The adapter itself is verified again, with its sketch, before it is added.
+    """
+    findings = (
+        compat.check_architecture(first.config, second.config),
+        *compat.check_quantization(second),
+        _check_tensors(first, second),
+        *_check_shapes(first, second),
+        *compat.check_config(first.config, second.config),
+    )
+    return CompatibilityReport(first.label, second.label, "headers", findings)
+
+
+def require_compatible(reports: Iterable[CompatibilityReport]) -> None:
+    """Refuse base versions between which nothing can be transferred.
+
+    Raises:
+        IncompatibleError: Names the first such pair and the reasons.
+    """
+    for report in reports:
+        if report.status is Status.REJECTED:
+            raise IncompatibleError(
+                f"{report.adapter} → {report.target}: {report.verdict}",
+                hint="Name versions of one model as bases.",
+            )
+
+
+def _check_tensors(first: ModelHeaders, second: ModelHeaders) -> Finding:
+    missing = sorted(first.tensors.keys() - second.tensors.keys())
+    if missing:
+        count = f"{len(missing)} of {len(first.tensors)} tensors are missing"
+        return rejected("tensors", f"{count}, such as {missing[0]}")
+    extra = sorted(second.tensors.keys() - first.tensors.keys())
+    if extra:
+        return warned("tensors", f"{len(extra)} tensors are new, such as {extra[0]}")
+    return accepted("tensors", "the same tensors")
+
+
+def _check_shapes(first: ModelHeaders, second: ModelHeaders) -> list[Finding]:
+    rows = tuple(vocab.vocabulary_size(model.config) for model in (first, second))
+    findings = []
+    for name, info in first.tensors.items():
+        other = second.tensors.get(name)
+        if other is None or other.shape == info.shape:
+            continue
+        shapes = f"{name} is {list(info.shape)} in the one and {list(other.shape)} in the other"
+        embeds = info.shape[1:] == other.shape[1:] and (info.shape[0], other.shape[0]) == rows
+        findings.append((warned if embeds else rejected)("shapes", shapes))
+    return findings[:4] or [accepted("shapes", "all shapes agree")]
+
+
+def identity(folder: Path, label: str, commit: str | None, state: State) -> str:
+    """What a base version is: its commit on the Hub, or a digest over a folder's files."""
+    if commit is not None:
+        return f"{label}@{commit}"
+    names = ("config.json", *TOKENIZER_FILES, "chat_template.jinja")
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and (path.name in names or path.suffix in _WEIGHTS):
+            digest.update(f"{path.name}\0{state.digest(path)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,314 @@
+"""Fine-tuning of one model: from a checkpoint folder to a checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
+from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.progress import Progress
+from ftt_hub.recycling.ranks import Ranks
+from ftt_hub.recycling.recipe import RecycleError, Training
+from ftt_hub.recycling.rows import Rows
+from ftt_hub.staging import staged_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig
+
+    from ftt_hub.recycling.trainer import SoundTrainer
+
+_DROPOUT = ("dropout", "pdrop", "dropout_prob", "dropout_rate")
+HISTORY = "training.json"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One fine-tuning.
+
+    Attributes:
+        label: Names it.
+        start: Folder of the model to begin with.
+        rows: Training rows.
+        work: Folder of checkpoints.
+        out: Folder of the fine-tuned model.
+        training: How.
+        chat_template: Template to give the model, if not its own.
+    """
+
+    label: str
+    start: Path
+    rows: Rows
+    work: Path
+    out: Path
+    training: Training
+    chat_template: str | None = None
+
+    def run(self, ranks: Ranks, progress: Progress) -> None:
+        """Train, from the last checkpoint if there is one, and save.
+
+        The weights are trained in float32 and saved in the dtype of the start.
+
+        Raises:
+            TrainingError: The loss is not a number, memory ran out, or a process was lost.
+            OutputError: The disk is full.
+        """
+        from ftt_hub.recycling.trainer import TrainingError, drop_unfinished, last_checkpoint
+
+        if ranks.leads:
+            drop_unfinished(self.work)
+        ranks.wait()
+        trainer = self._trainer(ranks, progress)
+        last = last_checkpoint(self.work)
+        _guarded(
+            lambda: trainer.train(resume_from_checkpoint=None if last is None else str(last)),
+            TrainingError, self.label, ranks,
+        )  # fmt: skip
+        trainer.require_sound()
+        self._save(trainer, ranks)
+
+    def _trainer(self, ranks: Ranks, progress: Progress) -> SoundTrainer:
+        from transformers import PrinterCallback, ProgressCallback
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+        from ftt_hub.recycling.trainer import SoundTrainer, Watcher
+
+        settings = self._settings(ranks)
+        tokenizer = load_tokenizer(self.start, self.chat_template)
+        pad = tokenizer.pad_token_id
+        if pad is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        trainer = SoundTrainer(
+            model=_load(self.start),
+            args=settings,
+            train_dataset=self.rows.open(),
+            processing_class=tokenizer,
+            data_collator=DataCollatorForLanguageModeling(pad_token_id=pad or 0),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        if ranks.leads:
+            trainer.add_callback(Watcher(progress, f"training {self.label}"))
+        return trainer
+
+    def _settings(self, ranks: Ranks) -> SFTConfig:
+        from trl import SFTConfig
+
+        training = self.training
+        device, accumulation = batches(training, ranks.count)
+        given: dict[str, Any] = {
+            "output_dir": str(self.work),
+            "run_name": self.label,
+            "optim": "adamw_torch",
+            "learning_rate": training.learning_rate,
+            "lr_scheduler_type": training.schedule,
+            "warmup_steps": training.warmup if training.warmup < 1 else 1.0,
+            "weight_decay": training.weight_decay,
+            "per_device_train_batch_size": device,
+            "gradient_accumulation_steps": accumulation,
+            "num_train_epochs": training.epochs,
+            "max_steps": training.max_steps or -1,
+            "max_length": training.sequence_length,
+            "seed": training.seed,
+            "save_strategy": "steps",
+            "save_steps": training.checkpoint_steps,
+            "save_total_limit": 2,
+            "logging_steps": training.logging_steps,
+            "logging_nan_inf_filter": False,
+            "report_to": list(training.report_to),
+            _checkpointing(): training.gradient_checkpointing,
+            "bf16": use_bfloat16(training),
+            "use_cpu": on_cpu(training),
+            "dataloader_pin_memory": not on_cpu(training),
+            "disable_tqdm": True,
+            "log_level": "error",
+            "log_level_replica": "error",
+            "ddp_find_unused_parameters": False,
+            "dataset_kwargs": {"skip_prepare_dataset": True},
+        }
+        try:
+            return SFTConfig(**{**given, **training.arguments})
+        except (ValueError, TypeError, ImportError) as error:
+            raise RecycleError(
+                "the Trainer refuses the training settings", found=str(error)[:200]
+            ) from error
+
+    def _save(self, trainer: SoundTrainer, ranks: Ranks) -> None:
+        from ftt_hub.recycling.trainer import saving
+
+        wrapped = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
+        state = trainer.accelerator.get_state_dict(wrapped)
+        if ranks.leads:
+            dtype = _dtype(self.start)
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            with saving(self.out), staged_folder(self.out) as folder:
+                model.save_pretrained(folder, state_dict=_cast(state, dtype), max_shard_size="5GB")
+                self._companions(folder)
+                history = json.dumps(trainer.state.log_history, indent=1)
+                (folder / HISTORY).write_text(history + "\n", encoding="utf-8")
+        ranks.wait()
+
+    def _companions(self, folder: Path) -> None:
+        """Everything but the weights is the start's, byte for byte."""
+        for name in ("config.json", *TOKENIZER_FILES, *BEHAVIOUR_FILES):
+            (folder / name).unlink(missing_ok=True)
+            if (self.start / name).is_file():
+                shutil.copyfile(self.start / name, folder / name)
+        if self.chat_template is not None:
+            (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
+
+
+def _guarded(
+    train: Callable[[], object], error_type: type[RecycleError], label: str, ranks: Ranks
+) -> None:
+    import torch
+
+    try:
+        train()
+    except torch.OutOfMemoryError as error:
+        raise error_type(
+            "out of memory", where=f"training {label}",
+            hint="Lower per_device_batch_size or sequence_length, or set gradient_checkpointing.",
+        ) from error  # fmt: skip
+    except RuntimeError as error:
+        if ranks.count == 1:
+            raise
+        raise error_type(
+            "another process of the launch was lost", where=f"training {label}",
+            found=str(error)[:160],
+            hint="Launch the command again; it goes on from the last checkpoint.",
+        ) from error  # fmt: skip
+
+
+def check_arguments(training: Training) -> None:
+    """Refuse arguments that SFTConfig does not know, or that are not for the recipe to set.
+
+    Raises:
+        RecycleError: Names the first of them, or a logger that is not installed.
+    """
+    from transformers.integrations.integration_utils import get_available_reporting_integrations
+    from trl import SFTConfig
+
+    available = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
+    for name in training.report_to:
+        if name not in (*available, "none"):
+            raise RecycleError(
+                "not installed, or unknown", where=f"report_to: {name[:60]}",
+                expected=", ".join(available) or "none", hint=f"pip install {name[:60]}",
+            )  # fmt: skip
+
+    known = {field.name for field in fields(SFTConfig) if field.init}
+    ours = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
+    for name in training.arguments:
+        if name not in known:
+            raise RecycleError(f"SFTConfig has no argument {name[:60]!r}", where="arguments")
+        if name in ours:
+            raise RecycleError(f"{name} is set by the recipe itself", where="arguments")
+
+
+def _checkpointing() -> str:
+    """The argument's name: transformers 5.20 renamed it."""
+    from trl import SFTConfig
+
+    known = {field.name for field in fields(SFTConfig)}
+    new = "activation_checkpointing"
+    return new if new in known else "gradient_checkpointing"
+
+
+def batches(training: Training, processes: int) -> tuple[int, int]:
+    """Rows of a forward pass on one device, and forward passes of an optimizer step.
+
+    Raises:
+        RecycleError: The batch cannot be shared out evenly.
+    """
+    share, rest = divmod(training.batch_size, processes)
+    device = training.per_device_batch_size or max(share, 1)
+    if rest or share % device:
+        raise RecycleError(
+            "batch_size cannot be shared out evenly",
+            expected="a multiple of processes × per_device_batch_size",
+            found=f"{training.batch_size} over {processes} × {device}",
+        )
+    return device, share // device
+
+
+def on_cpu(training: Training) -> bool:
+    """Whether training runs on the processor.
+
+    Raises:
+        RecycleError: The recipe asks for a GPU and there is none.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if training.device == "cuda" and not found:
+        raise RecycleError(
+            "the recipe asks for a GPU and there is none", expected="a CUDA device",
+            found=f"torch {torch.__version__} without one",
+            hint="Install torch for CUDA and its driver, or set device: auto.",
+        )  # fmt: skip
+    return training.device == "cpu" or not found
+
+
+def use_bfloat16(training: Training) -> bool:
+    """Whether the forward pass runs in bfloat16."""
+    if training.precision != "auto":
+        return training.precision == "bfloat16"
+    import torch
+
+    return not on_cpu(training) and torch.cuda.is_bf16_supported()
+
+
+def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, with the recipe's chat template if it names one."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    """The model in float32 without dropout."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    for key, value in vars(config).items():
+        if key.endswith(_DROPOUT) and isinstance(value, float):
+            setattr(config, key, 0.0)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=torch.float32
+    )
+    return model
+
+
+def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The floats in another dtype; tensors that are tied stay tied, and so are saved once."""
+    made: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for tensor in state.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in made:
+            made[key] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return {name: made[t.data_ptr(), t.shape] for name, t in state.items()}
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    """The dtype of most weights of a checkpoint."""
+    import torch
+
+    with Checkpoint(folder) as checkpoint:
+        counts: Counter[str] = Counter()
+        for info in checkpoint.tensors.values():
+            if info.dtype.is_float and info.dtype.torch_name is not None:
+                counts[info.dtype.torch_name] += info.count
+    dtype: torch.dtype = getattr(torch, counts.most_common(1)[0][0])
+    return dtype
