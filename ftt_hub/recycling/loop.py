@@ -24,9 +24,10 @@ from ftt_hub.recycling.plan import fitted, positions
 from ftt_hub.recycling.ranks import Ranks
 from ftt_hub.recycling.recipe import Recipe, RecycleError
 from ftt_hub.recycling.rows import Rows, fetch, opened, tokenize
+from ftt_hub.recycling.settings import on_cpu
 from ftt_hub.recycling.state import State, read_state
 from ftt_hub.recycling.steps import Step, variants_of
-from ftt_hub.recycling.tuning import HISTORY, Tuning, load_tokenizer, on_cpu
+from ftt_hub.recycling.tuning import HISTORY, Tuning, load_tokenizer
 from ftt_hub.report import CompatibilityReport, Status
 from ftt_hub.staging import partial_folder
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,12 @@ from ftt_hub.progress import Progress
 from ftt_hub.recycling.ranks import Ranks
 from ftt_hub.recycling.recipe import RecycleError, Training
 from ftt_hub.recycling.rows import Rows
+from ftt_hub.recycling.settings import (
+    batches,
+    checkpointing_argument,
+    on_cpu,
+    use_bfloat16,
+)
 from ftt_hub.staging import staged_folder
 
 if TYPE_CHECKING:
@@ -123,7 +129,7 @@ class Tuning:
             "logging_steps": training.logging_steps,
             "logging_nan_inf_filter": False,
             "report_to": list(training.report_to),
-            _checkpointing(): training.gradient_checkpointing,
+            checkpointing_argument(): training.gradient_checkpointing,
             "bf16": use_bfloat16(training),
             "use_cpu": on_cpu(training),
             "dataloader_pin_memory": not on_cpu(training),
@@ -185,85 +191,6 @@ def _guarded(
             found=str(error)[:160],
             hint="Launch the command again; it goes on from the last checkpoint.",
         ) from error  # fmt: skip
-
-
-def check_arguments(training: Training) -> None:
-    """Refuse arguments that SFTConfig does not know, or that are not for the recipe to set.
-
-    Raises:
-        RecycleError: Names the first of them, or a logger that is not installed.
-    """
-    from transformers.integrations.integration_utils import get_available_reporting_integrations
-    from trl import SFTConfig
-
-    available = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
-    for name in training.report_to:
-        if name not in (*available, "none"):
-            raise RecycleError(
-                "not installed, or unknown", where=f"report_to: {name[:60]}",
-                expected=", ".join(available) or "none", hint=f"pip install {name[:60]}",
-            )  # fmt: skip
-
-    known = {field.name for field in fields(SFTConfig) if field.init}
-    ours = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
-    for name in training.arguments:
-        if name not in known:
-            raise RecycleError(f"SFTConfig has no argument {name[:60]!r}", where="arguments")
-        if name in ours:
-            raise RecycleError(f"{name} is set by the recipe itself", where="arguments")
-
-
-def _checkpointing() -> str:
-    """The argument's name: transformers 5.20 renamed it."""
-    from trl import SFTConfig
-
-    known = {field.name for field in fields(SFTConfig)}
-    new = "activation_checkpointing"
-    return new if new in known else "gradient_checkpointing"
-
-
-def batches(training: Training, processes: int) -> tuple[int, int]:
-    """Rows of a forward pass on one device, and forward passes of an optimizer step.
-
-    Raises:
-        RecycleError: The batch cannot be shared out evenly.
-    """
-    share, rest = divmod(training.batch_size, processes)
-    device = training.per_device_batch_size or max(share, 1)
-    if rest or share % device:
-        raise RecycleError(
-            "batch_size cannot be shared out evenly",
-            expected="a multiple of processes × per_device_batch_size",
-            found=f"{training.batch_size} over {processes} × {device}",
-        )
-    return device, share // device
-
-
-def on_cpu(training: Training) -> bool:
-    """Whether training runs on the processor.
-
-    Raises:
-        RecycleError: The recipe asks for a GPU and there is none.
-    """
-    import torch
-
-    found = torch.cuda.is_available()
-    if training.device == "cuda" and not found:
-        raise RecycleError(
-            "the recipe asks for a GPU and there is none", expected="a CUDA device",
-            found=f"torch {torch.__version__} without one",
-            hint="Install torch for CUDA and its driver, or set device: auto.",
-        )  # fmt: skip
-    return training.device == "cpu" or not found
-
-
-def use_bfloat16(training: Training) -> bool:
-    """Whether the forward pass runs in bfloat16."""
-    if training.precision != "auto":
-        return training.precision == "bfloat16"
-    import torch
-
-    return not on_cpu(training) and torch.cuda.is_bf16_supported()
 
 
 def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:

@@ -20,9 +20,9 @@ from ftt_hub.recycling.loop import Loop
 from ftt_hub.recycling.plan import Plan, fitted, make_plan
 from ftt_hub.recycling.ranks import join
 from ftt_hub.recycling.recipe import Recipe, RecycleError, read_recipe
+from ftt_hub.recycling.settings import batches, check_arguments, on_cpu
 from ftt_hub.recycling.state import State, read_state
 from ftt_hub.recycling.steps import result_step, steps_of
-from ftt_hub.recycling.tuning import batches, check_arguments, on_cpu
 from ftt_hub.staging import writing
 
 
