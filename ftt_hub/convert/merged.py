@@ -60,7 +60,7 @@ def _inject(base: Checkpoint, adapter: PeftFolder) -> tuple[Any, dict[str, str]]
             where=adapter.folder,
             hint="Upgrade peft if the method is newer than this one.",
         ) from error
-    except (ValueError, RuntimeError, TypeError, NotImplementedError, ImportError) as error:
+    except (ValueError, RuntimeError, TypeError, ImportError) as error:
         raise CheckpointError(
             f"PEFT cannot put the adapter onto this base: {_first_line(error)}",
             where=adapter.folder,
@@ -267,7 +267,7 @@ def _merge(where: str, module: Any) -> State:
     except ValueError as error:
         kind = NonFiniteError if "NaN" in str(error) else CheckpointError
         raise kind(f"PEFT cannot merge this module: {_first_line(error)}", where=where) from error
-    except (RuntimeError, NotImplementedError, TypeError, KeyError) as error:
+    except (RuntimeError, TypeError, KeyError) as error:
         raise UnsupportedError(
             f"PEFT cannot merge this module: {_first_line(error)}", where=where
         ) from error

@@ -163,7 +163,7 @@ def _device(wanted: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise FttError("no such device here", where=wanted, found=_line(error)) from error
     return wanted
 
