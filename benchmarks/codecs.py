@@ -14,6 +14,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,19 @@ from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
 from ftt_hub.codecs.anchored import AnchoredCodec
 from ftt_hub.codecs.exact import ExactCodec
-from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, QuantizedCodec, delta_values, round_step
-from ftt_hub.codecs.rate import Survey, Tally, step_for_error
+from ftt_hub.codecs.quantized import (
+    NEAREST,
+    ROTATED,
+    STOCHASTIC,
+    QuantizedCodec,
+    delta_values,
+    round_step,
+)
+from ftt_hub.codecs.rate import Survey, Tally, step_for_bits, step_for_error
 from ftt_hub.tensors.dtypes import BF16
 
 STOCHASTIC_STEPS = (1.5, 3, 6, 12, 24, 48, 96)
+ROTATED_BITS = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 NEAREST_STEPS = (0.25, 0.7, 1.5)
 Block = tuple[str, tuple[int, ...], DeltaBlock, Place]
 
@@ -50,7 +59,8 @@ class Pair:
             before = self.source.read_bits(info.name, 0, info.count)
             after = self.tuned.read_bits(info.name, 0, info.count)
             block, _ = delta.compute(before, after, info.dtype)
-            yield info.name, info.shape, block, Place(info.name, 0, before, after)
+            place = Place(info.name, 0, before, after, info.shape[-1])
+            yield info.name, info.shape, block, place
 
 
 def entropy(values: np.ndarray) -> float:
@@ -130,15 +140,16 @@ class Loss:
 
 
 def ours(
-    pair: Pair, nearest: Sequence[float], stochastic: Sequence[float]
+    pair: Pair, nearest: Sequence[float], stochastic: Sequence[float], rotated: Sequence[float]
 ) -> dict[str, QuantizedCodec]:
-    """The quantised codecs to measure, steps in units of rms(Δ)."""
+    """The quantised codecs to measure: steps in units of rms(Δ), rotated ones by bits a weight."""
     survey = Survey()
     for _, _, block, place in pair.blocks():
         tally = Tally()
-        tally.add(block)
+        tally.add(block, place.columns)
         sums = delta.compute(place.source, place.tuned, block.dtype)[1]
         survey.histograms.append(tally.histogram())
+        survey.spreads += tally.spreads
         survey.delta_square += sums.delta_square
         survey.source_square += sums.source_square
     found = {}
@@ -146,6 +157,9 @@ def ours(
         for step in steps:
             codec = QuantizedCodec(round_step(step * survey.rms, rounding), rounding)
             found[f"ours: {rounding}, step {step:g} rms"] = codec
+    for bits in rotated:
+        step = round_step(step_for_bits(survey, bits * pair.count, ROTATED), ROTATED)
+        found[f"ours: rotated, {bits:g} bits"] = QuantizedCodec(step, ROTATED, rms=survey.rms)
     wanted = int4_error(pair) ** 2 * survey.delta_square
     found["ours: nearest at int4's error"] = QuantizedCodec(
         round_step(step_for_error(survey, wanted, NEAREST), NEAREST), NEAREST
@@ -216,9 +230,9 @@ def lossy(pair: Pair, loss: Loss | None, given: argparse.Namespace) -> list[dict
         method = peers.LOSSY[name]
         for seed in range(seeds if name in peers.RANDOM else 1):
             add(name, seed, lambda b, p, s, m=method, k=seed: m(delta_values(b).reshape(s), k))
-    for name, codec in ours(pair, given.nearest, given.steps).items():
-        for seed in range(seeds if codec.rounding == STOCHASTIC else 1):
-            chosen = QuantizedCodec(codec.step, codec.rounding, seed)
+    for name, codec in ours(pair, given.nearest, given.steps, given.rotated).items():
+        for seed in range(1 if codec.rounding == NEAREST else seeds):
+            chosen = replace(codec, seed=seed)
 
             def store(b: DeltaBlock, p: Place, s: tuple[int, ...], c: Codec = chosen) -> Any:
                 frame = c.encode(b, p)
@@ -240,6 +254,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--nearest", type=float, nargs="*", default=NEAREST_STEPS)
     parser.add_argument("--steps", type=float, nargs="*", default=STOCHASTIC_STEPS)
+    parser.add_argument("--rotated", type=float, nargs="*", default=ROTATED_BITS)
     parser.add_argument("--peers", nargs="*", choices=peers.LOSSY)
     parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
     parser.add_argument("--skip-lossless", action="store_true")

@@ -108,6 +108,24 @@ def svd(rank: int) -> Callable[[Matrix, int], Stored]:
     return store
 
 
+def mixed_svd(delta: Matrix, seed: int) -> Stored:
+    """Delta-CoMe (Ping et al. 2024), mixed precision: 2 components at 8 bits, the next 30 at 3."""
+    torch.manual_seed(seed)
+    matrix = torch.from_numpy(delta)
+    u, s, v = torch.svd_lowrank(matrix, q=min(40, *delta.shape), niter=2)
+    roots = s.sqrt()
+    sides = (u * roots)[:, :32], (v * roots)[:, :32]
+    rounded = [torch.cat([_grid(side[:, :2], 8), _grid(side[:, 2:], 3)], 1) for side in sides]
+    entries = sum(delta.shape)
+    return Stored((rounded[0] @ rounded[1].T).numpy(), entries * (2 * 8 + 30 * 3) + 32 * 2 * 16)
+
+
+def _grid(columns: torch.Tensor, bits: int) -> torch.Tensor:
+    """Each column on 2^bits − 1 levels up to its largest magnitude."""
+    step = columns.abs().amax(0, keepdim=True).clamp_min(1e-30) / (2 ** (bits - 1) - 1)
+    return torch.round(columns / step) * step
+
+
 def tswitch(kept: float) -> Callable[[Matrix, int], Stored]:
     """T-Switch (Qi et al. 2024): mask of the largest, their signs, one scale a matrix."""
 
@@ -132,6 +150,7 @@ LOSSY: dict[str, Callable[[Matrix, int], Stored]] = {
     "DARE 0.99": dare(0.99),
     "SVD rank 32": svd(32),
     "SVD rank 8": svd(8),
+    "mixed-precision SVD": mixed_svd,
 }
 RANDOM = ("DARE 0.9", "DARE 0.99")
 """Those that draw lots, and are measured with several seeds."""

@@ -39,9 +39,9 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
               help="Held-out text, plain or JSONL: choose by the loss on it.")  # fmt: skip
 @click.option("--target", metavar="MODEL",
               help="--text: what Δ is added to (default SOURCE_BASE).")  # fmt: skip
-@click.option("--rounding", type=click.Choice(["nearest", "stochastic"]),
+@click.option("--rounding", type=click.Choice(["nearest", "stochastic", "rotated"]),
               help="quantized: chosen by rule unless given.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
+@click.option("--seed", default=0, show_default=True, help="Of stochastic rounding and rotation.")
 @click.option("--language", "languages", multiple=True, metavar="TAG",
               help="BCP-47 tag of a language of the training data; repeatable.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="ID",

@@ -15,8 +15,15 @@ import ftt_hub
 from ftt_hub.api import extract
 from ftt_hub.codecs.abc import DeltaBlock, Place
 from ftt_hub.codecs.dither import uniforms
-from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, QuantizedCodec, delta_values, round_step
-from ftt_hub.codecs.rate import Survey, Tally, step_for_bits, step_for_error
+from ftt_hub.codecs.quantized import (
+    NEAREST,
+    ROTATED,
+    STOCHASTIC,
+    QuantizedCodec,
+    delta_values,
+    round_step,
+)
+from ftt_hub.codecs.rate import HARM, Survey, Tally, step_for_bits, step_for_error
 from ftt_hub.errors import CodecError, ExtractionError, IncompatibleError, UnsupportedError
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.tensors.dtypes import BF16, F32
@@ -32,7 +39,7 @@ def survey_of(block: DeltaBlock) -> Survey:
     square = float(np.square(delta_values(block), dtype=np.float64).sum())
     tally = Tally()
     tally.add(block)
-    return Survey([tally.histogram()], 1.0, square)
+    return Survey([tally.histogram()], 1.0, square, tally.spreads)
 
 
 def test_the_dither_of_an_element_does_not_depend_on_the_block_it_is_in() -> None:
@@ -68,15 +75,17 @@ def test_nearest_rounding_errs_by_half_a_step_at_most() -> None:
     assert np.abs(error).max() <= 2.0**-12 * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("rounding", [NEAREST, STOCHASTIC])
+@pytest.mark.parametrize("rounding", [NEAREST, STOCHASTIC, ROTATED])
 @pytest.mark.parametrize("bits", [0.05, 0.3, 1.0, 3.0])
 def test_predicted_bits_and_errors_are_those_of_the_coder(rounding: str, bits: float) -> None:
     block = gaussian(1 << 20)
     survey = survey_of(block)
     step = step_for_bits(survey, bits * block.hi.size, rounding)
-    codec = QuantizedCodec(round_step(step, rounding), rounding)
+    codec = QuantizedCodec(round_step(step, rounding), rounding, rms=survey.rms)
     frame = codec.encode(block, Place("w"))
-    assert 8 * len(frame) / block.hi.size == pytest.approx(bits, rel=0.03)
+    # at a few hundredths of a bit the gains and the coder's own tables are seen
+    slack = 0.06 if rounding == ROTATED and bits < 0.1 else 0.035
+    assert 8 * len(frame) / block.hi.size == pytest.approx(bits, rel=slack)
     error = delta_values(codec.decode(frame, block.hi.size, F32)) - delta_values(block)
     measured = float(np.square(error, dtype=np.float64).sum())
     assert survey.predict(step, rounding).error_square == pytest.approx(measured, rel=0.02)
@@ -119,7 +128,7 @@ def test_a_target_size_is_hit_within_3_percent(
 def test_bits_and_errors_are_kept_and_measured(wide: tuple[Path, Path], tmp_path: Path) -> None:
     bits = extract(*wide, tmp_path / "a", codec=Coding("quantized", bits=0.5)).config
     assert bits.fidelity.bits_per_weight == pytest.approx(0.5, rel=0.03)
-    assert bits.codec.parameters["rounding"] == STOCHASTIC
+    assert bits.codec.parameters["rounding"] == ROTATED
     assert not bits.fidelity.exact
     error = extract(*wide, tmp_path / "b", codec=Coding("quantized", max_error=0.1)).config
     assert 0.09 < error.fidelity.relative_error <= 0.1
@@ -134,8 +143,8 @@ def test_the_default_adds_noise_of_one_percent_of_the_weights_at_most(
 ) -> None:
     pair = wide_family(tmp_path, size=size)
     config = extract(*pair, tmp_path / "a", codec="quantized").config
-    assert 0.008 < config.fidelity.noise <= 0.0103
-    assert config.codec.parameters["rounding"] == (NEAREST if size > 0.01 else STOCHASTIC)
+    assert 0.008 / HARM[ROTATED] ** 0.5 < config.fidelity.noise <= 0.0103
+    assert config.codec.parameters["rounding"] == (NEAREST if size > 0.01 else ROTATED)
 
 
 def test_a_merged_model_has_the_stored_delta_and_exact_norms(

@@ -34,7 +34,7 @@ def test_a_step_is_found_by_the_loss_it_costs(family: TinyFamily, tmp_path: Path
     )
     assert trial.chosen is not None
     assert trial.chosen.increase.value <= 2e-3
-    assert {point.rounding for point in trial.points} == {"nearest", "stochastic"}
+    assert {point.rounding for point in trial.points} == {"nearest", "stochastic", "rotated"}
     assert adapter.config.codec.parameters["step"] == trial.chosen.step
     assert adapter.config.fidelity.bits_per_weight == trial.chosen.bits_per_weight
     within = [p.bits_per_weight for p in trial.points if p.increase.value <= 2e-3]
@@ -51,7 +51,7 @@ def test_with_a_text_the_better_rounding_at_a_size_is_taken(
     adapter = extract(
         family.source, family.tuned, tmp_path / "a", codec=Coding("auto", bits=2.0), trial=trial
     )
-    assert len(trial.points) == 2
+    assert len(trial.points) == 3
     best = min(trial.points, key=lambda point: point.loss.value)
     assert trial.chosen is best
     assert adapter.config.codec.parameters["rounding"] == best.rounding

@@ -83,12 +83,14 @@ class Place:
         start: The block's first element within the tensor.
         source: Bits of the source base there, in the delta's dtype.
         tuned: Bits of the fine-tuned model there, likewise.
+        columns: Elements of a row, where the block is whole rows of a matrix; else 0.
     """
 
     name: str = ""
     start: int = 0
     source: Bits | None = None
     tuned: Bits | None = None
+    columns: int = 0
 
 
 class Codec(Protocol):

@@ -1,8 +1,9 @@
-"""What a step costs and what it spoils, predicted from histograms of |Δ|: no encoding needed.
+"""What a step costs and what it spoils, predicted without encoding anything.
 
-One streaming pass fills a histogram a tensor; from then on bits and squared error of any step and
-either rounding are sums over bins. Bits are order-0 entropies of q, which the entropy coder reaches
-within one percent.
+One streaming pass fills a histogram of |Δ| a tensor; from then on bits and squared error of any
+step are sums over bins, for rounding to nearest and stochastic rounding. For rotated blocks the
+pass keeps the spread of their runs (`spread`). Bits are order-0 entropies of q, which the entropy
+coder reaches within one percent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock
-from ftt_hub.codecs.quantized import NEAREST, STOCHASTIC, delta_values
+from ftt_hub.codecs.quantized import NEAREST, ROTATED, ROUNDINGS, STOCHASTIC, delta_values
+from ftt_hub.codecs.spread import Spread, measure
 from ftt_hub.tensors.dtypes import BF16
 
 _DROPPED = 16
@@ -43,14 +45,20 @@ class Histogram:
 
 
 class Tally:
-    """Counts |Δ| of a tensor's blocks as they pass."""
+    """Counts |Δ| of a tensor's blocks as they pass, and measures their spread.
+
+    Attributes:
+        spreads: One a block.
+    """
 
     def __init__(self) -> None:
         self._counts = np.zeros(1 << (31 - _DROPPED), np.int64)
         self._on_edges = True
+        self.spreads: list[Spread] = []
 
-    def add(self, block: DeltaBlock) -> None:
-        """Count one block."""
+    def add(self, block: DeltaBlock, columns: int = 0) -> None:
+        """Count one block, of whole rows of so many elements if it is part of a matrix."""
+        self.spreads.append(measure(delta_values(block), columns)[0])
         self._on_edges &= block.dtype is BF16
         for start in range(0, block.hi.size, 1 << 16):
             part = block.part(np.s_[start : start + (1 << 16)])
@@ -93,11 +101,13 @@ class Survey:
         histograms: One a tensor.
         source_square: Σ m_s² over the same tensors and all others.
         delta_square: Σ Δ² over the same tensors.
+        spreads: One a block of them, for rotated rounding.
     """
 
     histograms: list[Histogram] = field(default_factory=list)
     source_square: float = 0.0
     delta_square: float = 0.0
+    spreads: list[Spread] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -109,21 +119,29 @@ class Survey:
         """Root of the mean Δ²."""
         return math.sqrt(self.delta_square / max(1, self.count))
 
-    def predict(self, step: float, rounding: str) -> Prediction:
-        """Bits and error of a step."""
+    def predict(self, step: float, rounding: str, rms: float | None = None) -> Prediction:
+        """Bits and error of a step; if rotated, of runs whose root mean square is `rms`.
+
+        By default that of everything surveyed.
+        """
         bits = error = 0.0
+        if rounding == ROTATED:
+            for spread in self.spreads:
+                more, spoilt = spread.predict(step, self.rms if rms is None else rms)
+                bits, error = bits + more, error + spoilt
+            return Prediction(bits, error)
         for seen in self.histograms:
             scaled = seen.values / step
             width = seen.spread * scaled  # of a bin, in steps: within it all remainders occur
             bits += float(seen.counts @ np.log2(np.maximum(1.0, width)))
             if rounding == NEAREST:
-                levels, spoilt = _nearest(scaled, seen.counts)
+                levels, errors = _nearest(scaled, seen.counts)
                 wide = 1 / 12
             else:
-                levels, spoilt = _stochastic(scaled, seen.counts)
+                levels, errors = _stochastic(scaled, seen.counts)
                 wide = 1 / 6
             bits += _entropy(levels)
-            error += float(seen.counts @ np.where(width > 1, wide, spoilt))
+            error += float(seen.counts @ np.where(width > 1, wide, errors))
         return Prediction(bits, error * step * step)
 
 
@@ -188,23 +206,48 @@ COARSE = 0.7
 above it the many changes that nearest rounding would drop together."""
 
 
+HARM = {NEAREST: 1.0, STOCHASTIC: 1.0, ROTATED: 2.0}
+"""What a unit of noise power costs in loss, relative to stochastic rounding, as measured
+(docs/codecs.md): stochastic noise lies where |Δ| is large, which is where it harms least."""
+
+
 def _by_rule(
-    step_for: Callable[[str], float], survey: Survey, rounding: str | None
+    step_for: Callable[[str], float],
+    cost: Callable[[Prediction, str], float],
+    survey: Survey,
+    rounding: str | None,
 ) -> tuple[float, str]:
+    """The rounding asked for; else nearest if its step is small, else the cheapest unbiased one."""
     if rounding is not None:
         return step_for(rounding), rounding
     nearest = step_for(NEAREST)
     if nearest <= COARSE * survey.rms:
         return nearest, NEAREST
-    return step_for(STOCHASTIC), STOCHASTIC
+    steps = {kind: step_for(kind) for kind in ROUNDINGS if kind != NEAREST}
+    costs = {kind: cost(survey.predict(step, kind), kind) for kind, step in steps.items()}
+    best = min(costs, key=costs.__getitem__)
+    return steps[best], best
 
 
 def choose(survey: Survey, noise: float, rounding: str | None) -> tuple[float, str]:
-    """Step and rounding that add this much noise relative to the weights."""
+    """Step and rounding that harm as much as this noise, relative to the weights, does.
+
+    A rounding that is asked for gets exactly this noise; one chosen by rule is allowed the noise
+    that harms as much (`HARM`), and the one with the fewest bits is taken.
+    """
     wanted = noise * noise * survey.source_square
-    return _by_rule(lambda kind: step_for_error(survey, wanted, kind), survey, rounding)
+
+    def step_for(kind: str) -> float:
+        return step_for_error(survey, wanted / (1.0 if rounding else HARM[kind]), kind)
+
+    return _by_rule(step_for, lambda seen, kind: seen.bits, survey, rounding)
 
 
 def choose_for_bits(survey: Survey, bits: float, rounding: str | None) -> tuple[float, str]:
-    """Step and rounding that take this many bits in all."""
-    return _by_rule(lambda kind: step_for_bits(survey, bits, kind), survey, rounding)
+    """Step and rounding that take this many bits in all, with the least harm (`HARM`)."""
+    return _by_rule(
+        lambda kind: step_for_bits(survey, bits, kind),
+        lambda seen, kind: seen.error_square * HARM[kind],
+        survey,
+        rounding,
+    )

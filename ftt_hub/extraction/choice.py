@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftt_hub.codecs import rate
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.catalogue import codec as codec_of
-from ftt_hub.codecs.quantized import NEAREST, QuantizedCodec, round_step
+from ftt_hub.codecs.quantized import NEAREST, ROTATED, STOCHASTIC, QuantizedCodec, round_step
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.encoding import Weights
 from ftt_hub.extraction.pairs import Pair
@@ -34,8 +34,8 @@ class Coding:
         max_error: Largest ‖Δ̂ − Δ‖ / ‖Δ‖, with rounding to nearest.
         noise: ‖Δ̂ − Δ‖ / ‖m_s‖; the default limit is `rate.NOISE`.
         step: The step itself.
-        rounding: ``nearest`` or ``stochastic``; default by rule (`rate.choose`).
-        seed: Of the stochastic rounding.
+        rounding: ``nearest``, ``stochastic`` or ``rotated``; default by rule (`rate.choose`).
+        seed: Of the stochastic rounding and of the rotation.
 
     Raises:
         ExtractionError: Limits that contradict each other or the codec.
@@ -98,26 +98,32 @@ def choose_codec(
     """
     if coding.codec not in ("quantized", AUTO):
         return codec_of(coding.codec)
-    if coding.step is not None:
-        return _quantized(coding, coding.step, coding.rounding or "stochastic")
+    if coding.step is not None and coding.rounding != ROTATED:
+        return _quantized(coding, coding.step, coding.rounding or STOCHASTIC)
     seen = survey(pairs, source, tuned, workers, progress)
     if source_square is not None:
         seen.total.source_square = source_square
     if not seen.total.delta_square:
         return codec_of("exact")
+    rms = seen.total.rms
+    if coding.step is not None:
+        return _quantized(coding, coding.step, ROTATED, rms)
     if coding.bits is not None or coding.target_size is not None:
         return _for_bits(coding, seen, pairs, source, tuned)
     if coding.max_error is not None:
         wanted = (_ERROR_MARGIN * coding.max_error) ** 2 * seen.total.delta_square
         rounding = coding.rounding or NEAREST
-        return _quantized(coding, rate.step_for_error(seen.total, wanted, rounding), rounding)
+        return _quantized(coding, rate.step_for_error(seen.total, wanted, rounding), rounding, rms)
     noise = rate.NOISE if coding.noise is None else coding.noise
     step, rounding = rate.choose(seen.total, noise, coding.rounding)
-    return _quantized(coding, step, rounding)
+    return _quantized(coding, step, rounding, rms)
 
 
-def _quantized(coding: Coding, step: float, rounding: str) -> QuantizedCodec:
-    return QuantizedCodec(round_step(step, rounding), rounding, coding.seed)
+def _quantized(
+    coding: Coding, step: float, rounding: str, rms: float | None = None
+) -> QuantizedCodec:
+    codec = QuantizedCodec(round_step(step, rounding), rounding, coding.seed)
+    return codec if rms is None else replace(codec, rms=rms)
 
 
 def _budget(coding: Coding, seen: SurveyResult) -> float:
@@ -144,6 +150,7 @@ def _for_bits(
     share = 1.0
     for _ in range(2):
         step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
-        share = coded_share(_quantized(coding, step, rounding), pairs, source, tuned)
+        codec = _quantized(coding, step, rounding, seen.total.rms)
+        share = coded_share(codec, pairs, source, tuned)
     step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
-    return _quantized(coding, step, rounding)
+    return _quantized(coding, step, rounding, seen.total.rms)

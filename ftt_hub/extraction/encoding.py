@@ -84,6 +84,11 @@ def read_block(
     return np.concatenate([bits, np.zeros_like(bits, shape=count - held)])
 
 
+def row_length(shape: tuple[int, ...], count: int) -> int:
+    """Elements of a row, if a block of `count` elements is whole rows of two or more dimensions."""
+    return shape[-1] if len(shape) > 1 and shape[-1] and count % shape[-1] == 0 else 0
+
+
 class _Reader:
     """Blocks of one model's tensor in order, hashed as they pass."""
 
@@ -200,8 +205,9 @@ class Encoder:
         for start, count in self._blocks(pair):
             base, fine = source.read(start, count), tuned.read(start, count)
             block, sums = delta.compute(base, fine, dtype)
-            frame = codec.encode(block, Place(pair.name, start, base, fine))
-            sums.error_square = _check(codec, frame, block, Place(pair.name, start, base, fine))
+            place = Place(pair.name, start, base, fine, row_length(pair.either.shape, count))
+            frame = codec.encode(block, place)
+            sums.error_square = _check(codec, frame, block, place)
             file.write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
             end += len(frame)

@@ -16,7 +16,7 @@ from ftt_hub.container.index import Block, RawTensor, TensorEntry, encode_index
 from ftt_hub.container.reader import slot_key
 from ftt_hub.delta import DeltaStatistics
 from ftt_hub.errors import NonFiniteError
-from ftt_hub.extraction.encoding import Weights, codec_for, read_block
+from ftt_hub.extraction.encoding import Weights, codec_for, read_block, row_length
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress
@@ -54,7 +54,9 @@ def _blocks(
     pair: Pair, source: Weights, tuned: Weights, limit: int | None = None
 ) -> Iterator[tuple[Place, DeltaBlock, DeltaStatistics]]:
     for start, whole in whole_rows(pair.either.shape, BLOCK_ELEMENTS):
-        part = (start, whole if limit is None else min(whole, limit))
+        columns = row_length(pair.either.shape, whole)
+        rows = max(1, columns)
+        part = (start, whole if limit is None else min(whole, max(rows, limit // rows * rows)))
         try:
             base = read_block(source, pair.source, pair.dtype, part)
             fine = read_block(tuned, pair.tuned, pair.dtype, part)
@@ -65,7 +67,7 @@ def _blocks(
                 where=pair.name,
                 hint="Repair the model: no delta can be made from such values.",
             ) from error
-        yield Place(pair.name, start, base, fine), block, sums
+        yield Place(pair.name, start, base, fine, columns), block, sums
 
 
 def _index_bytes(pairs: Sequence[Pair]) -> int:
@@ -115,18 +117,20 @@ def survey(
             result.total.source_square += sums.source_square
             if quantised:
                 result.total.delta_square += sums.delta_square
-                tally.add(block)
+                tally.add(block, place.columns)
             else:
                 result.exact_bytes += len(ExactCodec().encode(block, place))
             progress.advance(block.hi.size * pair.nbytes // max(1, pair.either.count))
         if quantised:
             result.total.histograms.append(tally.histogram())
+            result.total.spreads += tally.spreads
         return number, result
 
     total = SurveyResult(index_bytes=_index_bytes(pairs))
     # in a fixed order, so that sums of floats do not depend on the threads
     for _, seen in sorted(map_unordered(look, enumerate(held), workers), key=lambda item: item[0]):
         total.total.histograms += seen.total.histograms
+        total.total.spreads += seen.total.spreads
         total.total.source_square += seen.total.source_square
         total.total.delta_square += seen.total.delta_square
         total.parameters += seen.parameters
@@ -145,8 +149,8 @@ def coded_share(
     for pair in sample:
         place, block, sums = next(_blocks(pair, source, tuned, _SAMPLED_ELEMENTS))
         tally = Tally()
-        tally.add(block)
-        seen = Survey([tally.histogram()], sums.source_square, sums.delta_square)
+        tally.add(block, place.columns)
+        seen = Survey([tally.histogram()], sums.source_square, sums.delta_square, tally.spreads)
         taken += 8 * len(codec.encode(block, place))
-        predicted += seen.predict(codec.step, codec.rounding).bits
+        predicted += seen.predict(codec.step, codec.rounding, codec.rms).bits
     return taken / predicted if taken and predicted else 1.0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftt_hub.adapter import open_adapter
 from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.codecs.quantized import NEAREST, ROTATED, STOCHASTIC
 from ftt_hub.config import AdapterConfig
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.choice import Coding
@@ -36,7 +37,7 @@ TOKENS = 16_384
 FIRST_NOISE = 0.01
 LARGEST_NOISE = 0.16
 BISECTIONS = 3
-ROUNDINGS = ("stochastic", "nearest")
+ROUNDINGS = (STOCHASTIC, ROTATED, NEAREST)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TrialPoint:
     """One candidate.
 
     Attributes:
-        rounding: ``nearest`` or ``stochastic``.
+        rounding: ``nearest``, ``stochastic`` or ``rotated``.
         noise: ‖Δ̂ − Δ‖ / ‖m_s‖, measured.
         bits_per_weight: Measured.
         step: The quantiser's step.
@@ -224,7 +225,7 @@ def run(trial: LossTrial, bench: Bench, coding: Coding) -> Coding:
     Args:
         trial: What to measure; filled with what was seen.
         bench: The target.
-        coding: What the user asked for; both roundings are tried unless it names one.
+        coding: What the user asked for; all roundings are tried unless it names one.
 
     Returns:
         The coding with its step.

@@ -10,9 +10,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from test_codecs import FLOATS, case, grid_block
+from test_rotated import common_block
 
 from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
 from ftt_hub.codecs.catalogue import codec
+from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.tensors.dtypes import BF16
 
 
@@ -24,6 +26,13 @@ def main(codec_id: str) -> None:
         write(chosen, f"{codec_id}-{dtype.name}-small", given, place)
     if codec_id == "exact":
         write(chosen, "exact-BF16-symbols", grid_block(BF16, 17_000), Place("w"))
+    if codec_id == "quantized":
+        for dtype in FLOATS:
+            given = case(chosen, dtype, 6000, lo=True, seed=7)[0]
+            turned = QuantizedCodec(0.003, ROTATED, rms=0.0007)
+            write(turned, f"quantized-{dtype.name}-rotated", given, Place("w"))
+            given = common_block(dtype)
+            write(turned, f"quantized-{dtype.name}-components", given, Place("w", columns=64))
 
 
 def write(chosen: Codec, name: str, given: DeltaBlock, place: Place) -> None:
