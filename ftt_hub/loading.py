@@ -144,6 +144,7 @@ class _AutoTransferModel:
         revision: str | None = None,
         registry: str | Path | None = None,
         force: bool = False,
+        source_base: str | Path | None = None,
         **kwargs: Any,
     ) -> PreTrainedModel:
         """Load a target with a transfer adapter added: m_t + scale·Δ (Lin et al. 2025, eq. 1).
@@ -156,6 +157,8 @@ class _AutoTransferModel:
             revision: Of the adapter.
             registry: ``"hf"`` or a folder; default `FTT_HUB_REGISTRY`, else the Hub.
             force: Go on in spite of a rejection.
+            source_base: m_s, a folder or Hub reference, which only ``anchored`` adapters read;
+                default the target itself. It is checked by hash, and never fetched unasked.
             **kwargs: As for transformers' `from_pretrained`: dtype, device_map,
                 quantization_config, attn_implementation …
 
@@ -170,7 +173,7 @@ class _AutoTransferModel:
             chosen = base_model or (
                 f"{source.id}@{source.revision}" if source.revision else source.id
             )
-            with prepared(opened, chosen, force=force) as target:
+            with prepared(opened, chosen, force=force, source_base=source_base) as target:
                 return load_model(cls.auto_name, opened, target, scale=scale, **kwargs)
 
 
