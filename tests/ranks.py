@@ -18,6 +18,7 @@ from transformers.distributed import DistributedConfig
 
 import ftt_hub
 from ftt_hub.container.reader import Container
+from ftt_hub.errors import FttError, IntegrityError
 
 decoded: list[tuple[str, int]] = []
 _decode = Container.decode
@@ -106,15 +107,106 @@ def fully_sharded(root: Path, report: dict[str, Any]) -> None:
     report["fsdp_removed"] = same(local(model), before)
 
 
+def vocabulary(root: Path, report: dict[str, Any]) -> None:
+    """Rows added and moved on sharded models in memory, and taken off again."""
+    plan = {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=2)}
+    for case in ("added", "added-tied", "moved"):
+        folder = root / case
+        adapter = ftt_hub.TransferAdapter.from_pretrained(folder / "a")
+        merged = AutoModelForCausalLM.from_pretrained(folder / "m", **plan)
+        live = AutoModelForCausalLM.from_pretrained(folder / "t", **plan)
+        report[f"{case}-tp"] = _rows(adapter, live, merged, report, case)
+        report[f"{case}-tp-generated"] = generated(live, merged)
+        before = local(live)
+        adapter.set_scale(live, 0.5)
+        adapter.set_scale(live, 1.0)
+        report[f"{case}-tp-rescaled"] = same(local(live), before)
+        adapter.remove_from(live)
+        plain = AutoModelForCausalLM.from_pretrained(folder / "t", **plan)
+        report[f"{case}-tp-removed"] = same(local(live), local(plain)) and generated(live, plain)
+
+
+def _rows(adapter: Any, live: Any, merged: Any, report: dict[str, Any], case: str) -> bool:
+    found = adapter.apply_to(live)
+    report[f"{case}-finding"] = next(f.reason for f in found.findings if f.check == "vocabulary")
+    report[f"{case}-head"] = isinstance(live.lm_head.weight, DTensor)
+    same_size = live.config.vocab_size == merged.config.vocab_size
+    return same(local(live), local(merged)) and same_size
+
+
+def generated(model: Any, other: Any) -> bool:
+    prompt = torch.tensor([[1, 5, 95, 9]])
+    mine, theirs = (m.generate(prompt, max_new_tokens=6, do_sample=False) for m in (model, other))
+    return torch.equal(mine, theirs)
+
+
+def fully_sharded_vocabulary(root: Path, report: dict[str, Any]) -> None:
+    prompt = torch.tensor([[1, 5, 95, 9]])
+    for case in ("added", "added-tied", "moved"):
+        folder = root / case
+        adapter = ftt_hub.TransferAdapter.from_pretrained(folder / "a")
+        model = AutoModelForCausalLM.from_pretrained(folder / "t")
+        fully_shard(model.model.layers[0])
+        fully_shard(model)
+        before = local(model)
+        with torch.no_grad():
+            first = model(prompt).logits  # leaves the root's parameters gathered
+        adapter.apply_to(model)
+        report[f"{case}-fsdp"] = whole(model, folder / "m")
+        plain = AutoModelForCausalLM.from_pretrained(folder / "m")
+        with torch.no_grad():
+            got = model(prompt).logits
+            report[f"{case}-fsdp-logits"] = torch.equal(got, plain(prompt).logits)
+        adapter.remove_from(model)
+        report[f"{case}-fsdp-removed"] = same(local(model), before)
+        with torch.no_grad():
+            report[f"{case}-fsdp-first"] = torch.equal(model(prompt).logits, first)
+
+
+def one_rank_fails(root: Path, report: dict[str, Any]) -> None:
+    """A frame that only one process finds damaged stops both."""
+    plan = {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=2)}
+    for case in ("", "added/"):
+        live = AutoModelForCausalLM.from_pretrained(root / f"{case}t", **plan)
+        before = local(live)
+        adapter = ftt_hub.TransferAdapter.from_pretrained(root / f"{case}a")
+        Container.decode = damaged if os.environ["RANK"] == "1" else counting  # type: ignore[method-assign]
+        try:
+            adapter.apply_to(live)
+        except FttError as error:
+            report[f"{case}failure"] = str(error)
+        Container.decode = counting  # type: ignore[method-assign]
+        report[f"{case}failed"] = same(local(live), before)
+        adapter.apply_to(live)
+        report[f"{case}again"] = same(
+            local(live), local(AutoModelForCausalLM.from_pretrained(root / f"{case}m", **plan))
+        )
+
+
+def damaged(self: Container, entry: Any, number: int) -> Any:
+    if entry.name in ("model.norm.weight", "lm_head.weight"):
+        raise IntegrityError("block does not match its hash", where=entry.name)
+    return counting(self, entry, number)
+
+
 def main(root: Path) -> None:
     Container.decode = counting  # type: ignore[method-assign]
     dist.init_process_group("gloo")
     report: dict[str, Any] = {}
-    for check in (tensor_parallel, experts, fully_sharded):
+    for check in CHECKS:
         check(root, report)
     (root / f"rank{os.environ['RANK']}.json").write_text(json.dumps(report))
     dist.destroy_process_group()
 
+
+CHECKS = (
+    tensor_parallel,
+    experts,
+    fully_sharded,
+    vocabulary,
+    fully_sharded_vocabulary,
+    one_rank_fails,
+)
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

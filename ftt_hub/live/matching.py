@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ftt_hub.adapter import Adapter
@@ -17,6 +18,7 @@ from ftt_hub.container.index import ADDED, ALIAS
 from ftt_hub.errors import FttError, IncompatibleError, UnsupportedError
 from ftt_hub.live.names import Group, map_names
 from ftt_hub.live.places import Place, place_of
+from ftt_hub.live.shards import reshard
 from ftt_hub.live.steps import ReplaceStep, Step, SumStep, fused_pieces, tensor_pieces
 from ftt_hub.preparation import plan_for, refuse_impossible
 from ftt_hub.report import CompatibilityReport, Status, warned
@@ -92,6 +94,7 @@ class Matcher:
     def __init__(
         self, adapter: Adapter, model: PreTrainedModel, tokenizer: str | Path | None
     ) -> None:
+        reshard(model)
         self._adapter, self._model = adapter, model
         self._entries = adapter.container.entries
         self._tensors: dict[str, torch.Tensor] = {}
@@ -224,21 +227,35 @@ class Matcher:
             return None
         if entry is not None and tensor_plan.rows is None and tensor_plan.target is not None:
             return SumStep(place, tensor_pieces(container, entry, place))
-        if place.is_distributed:
-            raise UnsupportedError(
-                "rows of the vocabulary cannot move on a sharded model in memory",
-                where=place.name,
-                hint="Load it with ftt_hub.AutoTransferModel…(adapter, base_model=…, tp_plan=…).",
-            )
-        return ReplaceStep(place, _maker(self._adapter, tensor_plan), tensor_plan.shape)
+        make = _maker(self._adapter, tensor_plan, place)
+        return ReplaceStep(place, make, place.shape, tensor_plan.shape)
 
 
-def _maker(adapter: Adapter, plan: TensorPlan) -> Callable[[Bits, float], Bits]:
+def _maker(adapter: Adapter, plan: TensorPlan, place: Place) -> Callable[[Bits, float], Bits]:
+    """Makes the part of a replaced parameter that this process holds, of the rows it had.
+
+    Rows come from anywhere in the target, so that a distributed parameter is gathered for a moment;
+    of Δ only the blocks with this process's rows are decoded.
+    """
+    window = place.window(plan.shape)
+    if window is None:
+        raise UnsupportedError(
+            "rows of the vocabulary cannot move on a parameter with interleaved shards",
+            where=place.name,
+            hint="Load it with ftt_hub.AutoTransferModel…(adapter, base_model=…, tp_plan=…).",
+        )
+    rows, rest = (window[0], window[1:]) if window else (slice(0, 1), ())
+    gather = place.gatherer()
+    width = plan.row_elements
+
     def make(bits: Bits, scale: float) -> Bits:
-        def read(name: str, start: int, count: int) -> Bits:
-            return bits[start : start + count].copy()
+        whole = gather(bits) if plan.target is not None else bits
 
-        count = plan.nbytes // plan.dtype.itemsize
-        return Assembler(read, adapter.container, scale).bits(plan, 0, count)
+        def read(name: str, start: int, count: int) -> Bits:
+            return whole[start : start + count].copy()
+
+        count = (rows.stop - rows.start) * width
+        made = Assembler(read, adapter.container, scale).bits(plan, rows.start * width, count)
+        return np.ascontiguousarray(made.reshape(-1, *plan.shape[1:])[:, *rest]).reshape(-1)
 
     return make

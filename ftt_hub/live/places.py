@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ftt_hub.errors import UnsupportedError
+from ftt_hub.live import shards
 from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits, DType
 
 Window = tuple[slice, ...]
@@ -42,7 +43,7 @@ class Place:
     @property
     def is_distributed(self) -> bool:
         """Whether it is a DTensor."""
-        return hasattr(self.tensor, "_local_tensor")
+        return shards.is_sharded(self.tensor)
 
     @property
     def is_of_its_dtype(self) -> bool:
@@ -55,10 +56,15 @@ class Place:
         part = getattr(self.tensor, "_local_tensor", self.tensor)
         return 0 if part.is_inference() else part._version  # noqa: SLF001
 
-    def window(self) -> Window | None:
-        """The part of the whole this process holds; ``None`` when it is not one rectangle."""
+    def window(self, shape: tuple[int, ...] | None = None) -> Window | None:
+        """The part of the whole this process holds; ``None`` when it is not one rectangle.
+
+        Args:
+            shape: Of the whole, where it will be another than it is now.
+        """
+        shape = self.shape if shape is None else shape
         if not self.is_distributed:
-            return tuple(slice(0, size) for size in self.shape)
+            return tuple(slice(0, size) for size in shape)
         from torch.distributed.tensor import Replicate, Shard
         from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -66,7 +72,7 @@ class Place:
         if not all(type(p) in (Replicate, Shard) for p in placements):
             return None
         sizes, offsets = compute_local_shape_and_global_offset(
-            self.tensor.shape,
+            torch.Size(shape),
             self.tensor.device_mesh,  # type: ignore[attr-defined]
             placements,
         )
@@ -87,6 +93,30 @@ class Place:
 
         return shard
 
+    def gatherer(self) -> Callable[[Bits], Bits]:
+        """A function from the bits this process holds, in today's shape, to those of the whole.
+
+        Where the parameter is distributed, all processes have to call it, in the same order.
+        """
+        if not self.is_distributed:
+            return lambda bits: bits
+        shape, like, part_shape = self.shape, self.tensor, _local(self.tensor).shape
+
+        def gather(bits: Bits) -> Bits:
+            part = self._flat(bits).view(part_shape).to(_local(like).device)
+            whole = shards.gather(part, like, shape)  # type: ignore[arg-type]
+            return self._bits(whole)
+
+        return gather
+
+    def _flat(self, bits: Bits) -> torch.Tensor:
+        dtype = getattr(torch, self.dtype.torch_name or "")
+        return torch.from_numpy(bits.view(np.uint8)).view(dtype)
+
+    def _bits(self, tensor: torch.Tensor) -> Bits:
+        flat = tensor.contiguous().view(-1).to("cpu")
+        return flat.view(torch.uint8).numpy().view(self.dtype.numpy)
+
     def read(self, start: int = 0, count: int | None = None) -> Bits:
         """A copy of the bits this process holds, 1-D; of a run of elements if asked."""
         flat = _local(self.tensor).contiguous().view(-1)
@@ -96,10 +126,8 @@ class Place:
     def write(self, bits: Bits) -> None:
         """Overwrite the part this process holds, in one call."""
         part = _local(self.tensor)
-        dtype = getattr(torch, self.dtype.torch_name or "")
-        flat = torch.from_numpy(bits.view(np.uint8)).view(dtype)
         with torch.no_grad():
-            part.copy_(flat.view(part.shape))
+            part.copy_(self._flat(bits).view(part.shape))
 
 
 def place_of(name: str, tensor: torch.Tensor) -> Place:

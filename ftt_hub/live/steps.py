@@ -85,11 +85,13 @@ class ReplaceStep:
     Attributes:
         place: The parameter.
         make: New bits from old ones and λ.
-        shape: Shape of the result.
+        before: Shape of the whole parameter before.
+        shape: And of the result.
     """
 
     place: Place
     make: Callable[[Bits, float], Bits]
+    before: tuple[int, ...]
     shape: tuple[int, ...]
 
     def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
