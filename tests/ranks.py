@@ -87,8 +87,38 @@ def experts(root: Path, report: dict[str, Any]) -> None:
     report["moe_streamed"] = same(local(streamed), local(plain))
     adapter = ftt_hub.TransferAdapter.from_pretrained(root / "moe-a")
     live = AutoModelForCausalLM.from_pretrained(root / "moe-t", **plan)
+    decoded.clear()
     adapter.apply_to(live)
     report["moe_live"] = same(local(live), local(plain))
+    report["moe_live_blocks"] = blocks()
+    split = {"distributed_config": DistributedConfig(tp_size=2, tp_plan="auto", ep_size=2)}
+    plain = AutoModelForCausalLM.from_pretrained(root / "moe-m", **split)
+    live = AutoModelForCausalLM.from_pretrained(root / "moe-t", **split)
+    before = local(live)
+    decoded.clear()
+    adapter.apply_to(live)
+    report["ep_live"] = same(local(live), local(plain))
+    report["ep_live_blocks"] = blocks()
+    adapter.remove_from(live)
+    report["ep_removed"] = same(local(live), before)
+    decoded.clear()
+    streamed = ftt_hub.AutoTransferModelForCausalLM.from_pretrained(
+        root / "moe-a", base_model=root / "moe-t", **split
+    )
+    report["ep_streamed"] = same(local(streamed), local(plain))
+    report["ep_streamed_blocks"] = blocks()
+    model = AutoModelForCausalLM.from_pretrained(root / "moe-t")
+    for layer in model.model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    decoded.clear()
+    adapter.apply_to(model)
+    report["moe_fsdp_blocks"] = blocks()
+    whole_plain = AutoModelForCausalLM.from_pretrained(root / "moe-m").state_dict()
+    report["moe_fsdp"] = all(
+        torch.equal(tensor.full_tensor(), whole_plain[name])
+        for name, tensor in model.state_dict().items()
+    )
 
 
 def fully_sharded(root: Path, report: dict[str, Any]) -> None:

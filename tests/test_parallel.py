@@ -80,7 +80,19 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
 
 
 @pytest.mark.parametrize(
-    "check", ["tp_streamed", "tp_live", "tp_logits", "tp_removed", "moe_streamed", "moe_live"]
+    "check",
+    [
+        "tp_streamed",
+        "tp_live",
+        "tp_logits",
+        "tp_removed",
+        "moe_streamed",
+        "moe_live",
+        "ep_live",
+        "ep_removed",
+        "ep_streamed",
+        "moe_fsdp",
+    ],
 )
 def test_tensor_parallel_models_hold_their_shards_of_the_merged_model(
     reports: Reports, check: str
@@ -93,6 +105,22 @@ def test_tensor_parallel_models_hold_their_shards_of_the_merged_model(
 def test_a_rank_decodes_only_the_blocks_of_its_rows(reports: Reports, path: str) -> None:
     rows = [report[path][ROWS] for report in reports]
     assert rows == [4, 4]  # of 8
+
+
+@pytest.mark.parametrize("path", ["ep_live_blocks", "ep_streamed_blocks", "moe_fsdp_blocks"])
+def test_a_rank_decodes_only_the_experts_it_holds(reports: Reports, path: str) -> None:
+    held = [
+        {int(name.split(".")[5]) for name in report[path] if ".experts." in name}
+        for report in reports
+    ]
+    assert held == [{0, 1}, {2, 3}]
+
+
+def test_experts_split_inside_are_decoded_by_their_rows(reports: Reports) -> None:
+    expert = "model.layers.1.block_sparse_moe.experts.3."
+    for report in reports:
+        assert report["moe_live_blocks"][f"{expert}w1.weight"] == 4  # of 8
+        assert report["moe_live_blocks"][f"{expert}w2.weight"] == 8  # split by columns
 
 
 def test_a_tensor_split_by_columns_is_decoded_by_both(reports: Reports) -> None:
