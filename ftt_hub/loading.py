@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftt_hub.adapter import APPLIED_MARK, Adapter, open_adapter
 from ftt_hub.assembly import Assembler, ReadBits, check_scale
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.errors import UnsupportedError
+from ftt_hub.errors import DeviceMemoryError, UnsupportedError
 from ftt_hub.preparation import Prepared, prepared
 from ftt_hub.recommendation import remind
 
@@ -74,9 +74,21 @@ def _adjust(config: PreTrainedConfig, target: Prepared) -> PreTrainedConfig:
 
 @contextlib.contextmanager
 def _first_error(failures: Failures) -> Iterator[None]:
-    """Let our own error through where transformers reports a conversion problem instead."""
+    """Let our own error through where transformers reports a conversion problem instead.
+
+    Raises:
+        DeviceMemoryError: The device has no memory left.
+    """
+    import torch
+
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the device has no memory left for the model; nothing was kept of it",
+            hint="Load a part elsewhere with device_map=…, or less with dtype= or"
+            " quantization_config=….",
+        ) from error
     finally:
         failures.raise_first()
 
@@ -165,6 +177,7 @@ class _AutoTransferModel:
         Raises:
             IncompatibleError: The adapter does not fit the target.
             IntegrityError: The adapter is damaged.
+            DeviceMemoryError: The device has no memory left.
         """
         check_scale(scale)
         with open_adapter(adapter, revision=revision, registry=registry) as opened:

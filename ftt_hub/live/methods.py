@@ -55,6 +55,7 @@ class OnModels:
             IncompatibleError: The adapter does not fit.
             UnsupportedError: The weights are quantized or not in memory.
             IntegrityError: The adapter is damaged.
+            DeviceMemoryError: The device has no memory left; the model is as it was.
         """
         from ftt_hub.live import verbs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,9 +12,15 @@ import torch
 from ftt_hub.errors import UnsupportedError
 from ftt_hub.live import shards
 from ftt_hub.live.names import Group
+from ftt_hub.pinned import Ring, ring_to
 from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits, DType
 
 Window = tuple[slice, ...]
+Held: TypeAlias = Bits | torch.Tensor
+"""What this process holds of a parameter: bits on the host, or a 1-D tensor on a device."""
+
+DEVICES = frozenset({"cuda"})
+"""Kinds of devices on which sums are made where the parameter lies."""
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
@@ -124,11 +131,26 @@ class Place:
         flat = flat[start : None if count is None else start + count].to("cpu")
         return flat.view(torch.uint8).numpy().view(self.dtype.numpy).copy()
 
-    def write(self, bits: Bits) -> None:
+    @property
+    def is_on_device(self) -> bool:
+        """Whether sums are made on the device it lies on."""
+        return _local(self.tensor).device.type in DEVICES
+
+    @property
+    def ring(self) -> Ring:
+        """The way to the device it lies on."""
+        return ring_to(_local(self.tensor).device)
+
+    def take(self) -> torch.Tensor:
+        """A copy of what this process holds where it lies, 1-D."""
+        return _local(self.tensor).contiguous().view(-1).clone()
+
+    def write(self, held: Held) -> None:
         """Overwrite the part this process holds, in one call."""
         part = _local(self.tensor)
+        flat = held if isinstance(held, torch.Tensor) else self._flat(held)
         with torch.no_grad():
-            part.copy_(self._flat(bits).view(part.shape))
+            part.copy_(flat.view(part.shape))
 
 
 class _Probe:

@@ -17,14 +17,13 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ftt_hub.adapter import APPLIED_MARK, Adapter
-from ftt_hub.errors import FttError
+from ftt_hub.errors import DeviceMemoryError, FttError
 from ftt_hub.live.interrupts import uninterrupted
 from ftt_hub.live.matching import Match
-from ftt_hub.live.places import Place
+from ftt_hub.live.places import Held, Place
 from ftt_hub.live.shards import reshard, resize, together
 from ftt_hub.live.steps import Log, ReplaceStep, Step
 from ftt_hub.parallel import map_unordered
-from ftt_hub.tensors.dtypes import Bits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,7 +82,7 @@ class Made:
     """
 
     place: Place
-    bits: Bits
+    bits: Held
     shape: tuple[int, ...]
     logs: Logs
 
@@ -138,12 +137,18 @@ class Stack:
                 with uninterrupted():
                     self.layers = wanted
                     self._behave(model)
-        except BaseException:
+        except BaseException as error:
             with uninterrupted():
                 for back in reversed(way_back):
                     self._commit(model, back(), new)
                 self.layers = before
                 self._behave(model)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise DeviceMemoryError(
+                    "the device has no memory left to change a parameter; the model is as it was",
+                    hint="Free some, or load with ftt_hub.AutoTransferModel….from_pretrained, which"
+                    " adds Δ before the weights go to the device.",
+                ) from error
             raise
 
     def _advance(
@@ -172,7 +177,7 @@ class Stack:
         for made in map_unordered(lambda place: self._compute(place, old, new), still):
             with uninterrupted():
                 self._commit(model, made, old)
-                way_back.append(partial(self._compute, made.place, new, old))
+                way_back.append(partial(self._compute, made.place, new, old, on_host=True))
 
     def _logs_of(self, place: Place, layers: Sequence[Layer]) -> Logs:
         keys = [(id(layer), id(place.tensor)) for layer in layers]
@@ -200,9 +205,12 @@ class Stack:
                     hint="It cannot be taken off exactly: load the target again.",
                 )
 
-    def _compute(self, place: Place, old: Sequence[Layer], new: Sequence[Layer]) -> Made:
+    def _compute(
+        self, place: Place, old: Sequence[Layer], new: Sequence[Layer], *, on_host: bool = False
+    ) -> Made:
         key, logs = id(place.tensor), Logs()
-        bits, shape = place.read(), place.shape
+        bits: Held = place.take() if place.is_on_device and not on_host else place.read()
+        shape = place.shape
         for layer in reversed(old):
             if key in layer.steps:
                 step = layer.steps[key]

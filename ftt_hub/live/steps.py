@@ -14,9 +14,9 @@ from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.container.index import TensorEntry
 from ftt_hub.container.reader import Container
 from ftt_hub.errors import NonFiniteError
-from ftt_hub.live import undo
+from ftt_hub.live import on_device, undo
 from ftt_hub.live.names import Group
-from ftt_hub.live.places import Place, Window, merged_members
+from ftt_hub.live.places import Held, Place, Window, merged_members
 from ftt_hub.tensors.dtypes import Bits, wider
 from ftt_hub.tensors.rounding import convert
 
@@ -31,10 +31,10 @@ class Step(Protocol):
     def place(self) -> Place:
         """The parameter."""
 
-    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+    def forth(self, bits: Held, scale: float) -> tuple[Held, Log]:
         """New bits, and what `back` needs."""
 
-    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+    def back(self, bits: Held, scale: float, log: Log) -> Held:
         """The bits before `forth`, exactly."""
 
 
@@ -50,29 +50,36 @@ class SumStep:
     place: Place
     pieces: Pieces
 
-    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+    def forth(self, bits: Held, scale: float) -> tuple[Held, Log]:
         """Add; the log is one entry a piece."""
         log = []
-        dtype = self.place.dtype
         try:
             for start, block in self.pieces():
                 part = bits[start : start + block.hi.size]
-                if block.is_identity:
-                    log.append(b"")
-                    continue
-                old = part.copy()
-                torch_sum.add(part, block, dtype, scale=scale)
-                log.append(undo.record(old, part, block, dtype, scale))
+                log.append(b"" if block.is_identity else self._add(part, block, scale))
         except NonFiniteError as error:
             raise NonFiniteError(error.what, where=self.place.name) from error
         return bits, log
 
-    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+    def _add(self, part: Held, block: DeltaBlock, scale: float) -> bytes:
+        dtype = self.place.dtype
+        if isinstance(part, torch.Tensor):
+            return on_device.add(part, block, dtype, scale, self.place.ring)
+        old = part.copy()
+        torch_sum.add(part, block, dtype, scale=scale)
+        return undo.record(old, part, block, dtype, scale)
+
+    def back(self, bits: Held, scale: float, log: Log) -> Held:
         """Subtract, and set right what subtraction misses."""
+        dtype = self.place.dtype
         for (start, block), entry in zip(self.pieces(), log, strict=True):
-            if not block.is_identity:
-                part = bits[start : start + block.hi.size]
-                part[:] = undo.restore(part, block, self.place.dtype, scale, bytes(entry))
+            part = bits[start : start + block.hi.size]
+            if block.is_identity:
+                continue
+            if isinstance(part, torch.Tensor):
+                on_device.take_off(part, block, dtype, scale, bytes(entry), self.place.ring)
+            else:
+                part[:] = undo.restore(part, block, dtype, scale, bytes(entry))
         return bits
 
 
@@ -94,11 +101,13 @@ class ReplaceStep:
     before: tuple[int, ...]
     shape: tuple[int, ...]
 
-    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+    def forth(self, bits: Held, scale: float) -> tuple[Held, Log]:
         """Replace."""
+        if isinstance(bits, torch.Tensor):
+            bits = on_device.host_bits(bits, self.place.dtype)
         return self.make(bits, scale), bits
 
-    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+    def back(self, bits: Held, scale: float, log: Log) -> Held:
         """Put back."""
         return np.array(log)
 

@@ -22,7 +22,8 @@ def refuse_offloaded(transfer: str) -> None:
 
     def load(wrapped: Callable[..., Any], _: object, args: Any, kwargs: Any) -> Any:
         given = inspect.signature(wrapped).bind_partial(*args, **kwargs).arguments
-        model, config = given.get("model"), given.get("config")
+        model: Any = given.get("model")
+        config = given.get("config")
         if hasattr(model, "hf_device_map") and any(p.is_meta for p in model.parameters()):
             hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
             kind = (
