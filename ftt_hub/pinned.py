@@ -40,6 +40,9 @@ class Link(Protocol):
     def join(self, tensor: torch.Tensor) -> None:
         """Have what comes later on the device wait for the copies into a tensor."""
 
+    def wait(self) -> None:
+        """Until the device has done all it was given."""
+
 
 class CudaLink:
     """Pinned memory and a stream of its own.
@@ -76,6 +79,10 @@ class CudaLink:
         current.wait_stream(self._stream)
         tensor.record_stream(current)
 
+    def wait(self) -> None:
+        """Until all streams are done."""
+        torch.cuda.synchronize(self._device)
+
 
 class _Arrived:
     def synchronize(self) -> None:
@@ -100,6 +107,9 @@ class HostLink:
 
     def join(self, tensor: torch.Tensor) -> None:
         """Nothing to wait for."""
+
+    def wait(self) -> None:
+        """Nor here."""
 
 
 class Ring:
@@ -135,6 +145,10 @@ class Ring:
                 self._free.put((buffer, arrival))
         self._link.join(room)
         return room
+
+    def wait(self) -> None:
+        """Until the device is done, so that any thread may go on, on any stream."""
+        self._link.wait()
 
 
 @functools.cache

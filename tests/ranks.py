@@ -151,6 +151,10 @@ def vocabulary(root: Path, report: dict[str, Any]) -> None:
         adapter.set_scale(live, 0.5)
         adapter.set_scale(live, 1.0)
         report[f"{case}-tp-rescaled"] = same(local(live), before)
+        streamed = ftt_hub.AutoTransferModelForCausalLM.from_pretrained(
+            folder / "a", base_model=folder / "t", **plan
+        )
+        report[f"{case}-tp-streamed"] = same(local(streamed), before)
         adapter.remove_from(live)
         plain = AutoModelForCausalLM.from_pretrained(folder / "t", **plan)
         report[f"{case}-tp-removed"] = same(local(live), local(plain)) and generated(live, plain)

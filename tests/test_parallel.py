@@ -135,7 +135,9 @@ def test_fully_sharded_models_get_and_lose_delta_shard_by_shard(
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("check", ["tp", "tp-generated", "tp-rescaled", "tp-removed"])
+@pytest.mark.parametrize(
+    "check", ["tp", "tp-generated", "tp-rescaled", "tp-streamed", "tp-removed"]
+)
 def test_tensor_parallel_models_in_memory_get_and_lose_rows_of_another_vocabulary(
     reports: Reports, case: str, check: str
 ) -> None:

@@ -136,6 +136,21 @@ def use(way: str, model: Any, adapter: ftt_hub.TransferAdapter) -> None:
 
 
 @pytest.mark.parametrize("way", ["load_adapter", "PeftModel", "apply_to"])
+@pytest.mark.parametrize("places", ["auto", {"": "cpu"}], ids=str)
+def test_a_dispatched_model_that_lies_in_memory_is_right(
+    family: TinyFamily, adapters: tuple[Path, Path], way: str, places: Any
+) -> None:
+    pytest.importorskip("accelerate")
+    model = load(family.target, device_map=places)
+    expected = sum_of(family, adapters[0])
+    use(way, model, ftt_hub.TransferAdapter.from_pretrained(adapters[0]))
+    assert wrong(model, expected) == []
+    tokens = torch.arange(8)[None]
+    with torch.no_grad():
+        assert torch.equal(model(tokens).logits, expected(tokens).logits)
+
+
+@pytest.mark.parametrize("way", ["load_adapter", "PeftModel", "apply_to"])
 @pytest.mark.filterwarnings("ignore:Current model requires")
 def test_an_offloaded_model_is_refused_with_the_way_that_works(
     family: TinyFamily, adapters: tuple[Path, Path], tmp_path: Path, way: str

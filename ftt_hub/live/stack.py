@@ -130,6 +130,8 @@ class Stack:
         reshard(model)
         self._refuse_changed(model, old)
         places = _places((*old, *new))
+        for ring in {place.ring for place in places if place.is_on_device}:
+            ring.wait()
         way_back: list[Callable[[], Made]] = []
         try:
             with together(place.tensor for place in places):
@@ -221,6 +223,8 @@ class Stack:
                 step = layer.steps[key]
                 bits, logs[id(layer), key] = step.forth(bits, layer.scale)
                 shape = step.shape if isinstance(step, ReplaceStep) else shape
+        if isinstance(bits, torch.Tensor):
+            place.ring.wait()
         return Made(place, bits, shape, logs)
 
     def _commit(self, model: PreTrainedModel, made: Made, old: Sequence[Layer]) -> None:
