@@ -197,6 +197,21 @@ def fully_sharded_vocabulary(root: Path, report: dict[str, Any]) -> None:
             report[f"{case}-fsdp-first"] = torch.equal(model(prompt).logits, first)
 
 
+def stranger(root: Path, report: dict[str, Any]) -> None:
+    """A model of the same shape and no kin, of which no process has a whole matrix."""
+    model = AutoModelForCausalLM.from_pretrained(root / "added" / "x")
+    for layer in model.model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    before = local(model)
+    adapter = ftt_hub.TransferAdapter.from_pretrained(root / "added" / "a")
+    try:
+        adapter.apply_to(model)
+    except FttError as error:
+        report["stranger"] = str(error)
+    report["stranger-kept"] = same(local(model), before)
+
+
 def one_rank_fails(root: Path, report: dict[str, Any]) -> None:
     """A frame that only one process finds damaged stops both."""
     plan = {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=2)}
@@ -239,6 +254,7 @@ CHECKS = (
     fully_sharded,
     vocabulary,
     fully_sharded_vocabulary,
+    stranger,
     one_rank_fails,
 )
 

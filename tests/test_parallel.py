@@ -52,6 +52,8 @@ def vocabulary_case(folder: Path, case: str) -> None:
     save_model(
         folder / "t", target, config(tie_word_embeddings=tied, vocab_size=len(theirs)), words=theirs
     )
+    settings = config(tie_word_embeddings=tied)
+    save_model(folder / "x", random_state(99, tied=tied), settings)
     ftt_hub.extract(folder / "s", folder / "f", folder / "a")
     ftt_hub.apply(folder / "a", folder / "t", folder / "m")
 
@@ -169,3 +171,9 @@ def test_a_frame_that_one_process_finds_damaged_leaves_both_as_they_were(
     assert "does not match its hash" in reports[1][f"{case}failure"]
     assert [report[f"{case}failed"] for report in reports] == [True, True]
     assert [report[f"{case}again"] for report in reports] == [True, True]
+
+
+def test_a_stranger_is_told_by_the_rows_that_each_process_holds(reports: Reports) -> None:
+    for report in reports:
+        assert "unrelated to the source base" in report["stranger"]
+    assert [report["stranger-kept"] for report in reports] == [True, True]

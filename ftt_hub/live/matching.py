@@ -18,7 +18,7 @@ from ftt_hub.container.index import ADDED, ALIAS
 from ftt_hub.errors import FttError, IncompatibleError, UnsupportedError
 from ftt_hub.live.names import Group, map_names
 from ftt_hub.live.places import Place, place_of
-from ftt_hub.live.shards import reshard
+from ftt_hub.live.shards import reshard, together
 from ftt_hub.live.steps import ReplaceStep, Step, SumStep, fused_pieces, tensor_pieces
 from ftt_hub.preparation import plan_for, refuse_impossible
 from ftt_hub.report import CompatibilityReport, Status, warned
@@ -123,10 +123,11 @@ class Matcher:
         headers = self._headers(groups, made)
         plan = plan_for(self._adapter.headers, headers)
         report = self._report(plan, headers)
-        if report.status is Status.REJECTED and force:
-            refuse_impossible(report, plan)
-        else:
-            report.raise_if_incompatible()
+        with together(place.tensor for place in self._places.values()):
+            if report.status is Status.REJECTED and force:
+                refuse_impossible(report, plan)
+            else:
+                report.raise_if_incompatible()
         steps = tuple(self._steps(groups, made, plan))
         size = plan.vocabulary_size if any(isinstance(s, ReplaceStep) for s in steps) else None
         return Match(steps, report, size)
@@ -182,22 +183,26 @@ class Matcher:
         return CompatibilityReport(self._adapter.label, headers.label, "sketch", tuple(findings))
 
     def _sketch(self, plan: TransferPlan, headers: ModelHeaders) -> Any:
-        """Compare the sketch with the weights that lie whole in memory under one name."""
-        simple = {
-            group.names[0]: self._places[group.key]
+        """Compare the sketch with the weights that lie here in whole rows under one name."""
+        held = {
+            group.names[0]: (self._places[group.key], rows)
             for group in self._map.groups
             if group.converter is None
             and group.key in self._places
-            and not self._places[group.key].is_distributed
+            and (rows := self._places[group.key].whole_rows()) is not None
         }
-        if not simple:
-            return warned("sketch", "the weights are fused or sharded: lineage is not checked")
+        if not held:
+            return warned("sketch", "no weights lie here in whole rows: lineage is not checked")
+
+        def holds(name: str, element: int) -> bool:
+            return name in held and element // headers.tensors[name].row_elements in held[name][1]
 
         def read_bits(name: str, start: int, count: int) -> Bits:
-            return simple[name].read(start, count)
+            place, rows = held[name]
+            return place.read(start - rows.start * headers.tensors[name].row_elements, count)
 
-        tensors = {name: headers.tensors[name] for name in simple if name in headers.tensors}
-        return check_sketch(self._adapter.folder, plan, tensors, read_bits)
+        tensors = {name: headers.tensors[name] for name in held if name in headers.tensors}
+        return check_sketch(self._adapter.folder, plan, tensors, read_bits, holds)
 
     def _steps(
         self,

@@ -86,6 +86,15 @@ class Place:
         )
         return tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
 
+    def whole_rows(self) -> range | None:
+        """The rows that this process holds, ``None`` when it holds parts of rows."""
+        window = self.window()
+        if window is None or any(
+            part != slice(0, size) for part, size in zip(window[1:], self.shape[1:], strict=True)
+        ):
+            return None
+        return range(window[0].start, window[0].stop) if window else range(1)
+
     def cut(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """A function from a whole tensor to the part this process holds, for any placement."""
         window = self.window()
