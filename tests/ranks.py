@@ -232,6 +232,23 @@ def one_rank_fails(root: Path, report: dict[str, Any]) -> None:
         )
 
 
+def one_rank_changed(root: Path, report: dict[str, Any]) -> None:
+    """Weights that only one process changed are taken back by none."""
+    plan = {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=2)}
+    live = AutoModelForCausalLM.from_pretrained(root / "t", **plan)
+    adapter = ftt_hub.TransferAdapter.from_pretrained(root / "a")
+    adapter.apply_to(live)
+    if os.environ["RANK"] == "1":
+        with torch.no_grad():
+            live.lm_head.weight.to_local().add_(1)
+    before = local(live)
+    try:
+        adapter.remove_from(live)
+    except FttError as error:
+        report["changed"] = str(error)
+    report["changed-kept"] = same(local(live), before)
+
+
 def damaged(self: Container, entry: Any, number: int) -> Any:
     if entry.name in ("model.norm.weight", "lm_head.weight"):
         raise IntegrityError("block does not match its hash", where=entry.name)
@@ -256,6 +273,7 @@ CHECKS = (
     fully_sharded_vocabulary,
     stranger,
     one_rank_fails,
+    one_rank_changed,
 )
 
 if __name__ == "__main__":

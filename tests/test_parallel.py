@@ -177,3 +177,9 @@ def test_a_stranger_is_told_by_the_rows_that_each_process_holds(reports: Reports
     for report in reports:
         assert "unrelated to the source base" in report["stranger"]
     assert [report["stranger-kept"] for report in reports] == [True, True]
+
+
+def test_weights_that_one_process_changed_are_taken_back_by_none(reports: Reports) -> None:
+    assert "another process" in reports[0]["changed"]
+    assert "the weights were changed" in reports[1]["changed"]
+    assert [report["changed-kept"] for report in reports] == [True, True]

@@ -128,13 +128,13 @@ class Stack:
         before, old, new = self.layers, self.layers[shared:], wanted[shared:]
         _refuse_replaced(old, new)
         reshard(model)
-        self._refuse_changed(model, old)
         places = _places((*old, *new))
         for ring in {place.ring for place in places if place.is_on_device}:
             ring.wait()
         way_back: list[Callable[[], Made]] = []
         try:
             with together(place.tensor for place in places):
+                self._refuse_changed(model, old)
                 self._advance(model, places, old, new, way_back)
                 with uninterrupted():
                     self.layers = wanted
@@ -143,8 +143,9 @@ class Stack:
             with uninterrupted():
                 for back in reversed(way_back):
                     self._commit(model, back(), new)
-                self.layers = before
-                self._behave(model)
+                if self.layers is not before:
+                    self.layers = before
+                    self._behave(model)
             if isinstance(error, torch.OutOfMemoryError):
                 raise DeviceMemoryError(
                     "the device has no memory left to change a parameter; the model is as it was",
