@@ -12,6 +12,7 @@
     │   └── VersionExistsError  a published version is immutable
     ├── HubError                the Hugging Face Hub refuses or does not answer
     ├── UnsupportedError        a format version, feature or dtype this release cannot handle
+    ├── DeviceMemoryError       an accelerator has no memory left
     ├── AlreadyAppliedError     a model in memory holds the adapter already
     ├── MissingExtraError       an optional dependency is not installed
     ├── IncompatibleError       exit 3: the target does not fit the adapter
@@ -103,6 +104,10 @@ class HubError(FttError):
 
 class UnsupportedError(FttError):
     """A format version, required feature or dtype that this release cannot handle."""
+
+
+class DeviceMemoryError(FttError):
+    """An accelerator has no memory left for a sum or a load."""
 
 
 class AlreadyAppliedError(FttError):

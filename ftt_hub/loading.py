@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftt_hub.adapter import APPLIED_MARK, Adapter, open_adapter
 from ftt_hub.assembly import Assembler, ReadBits, check_scale
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.errors import UnsupportedError
+from ftt_hub.errors import DeviceMemoryError, UnsupportedError
 from ftt_hub.preparation import Prepared, prepared
 from ftt_hub.recommendation import remind
 
@@ -74,9 +74,21 @@ def _adjust(config: PreTrainedConfig, target: Prepared) -> PreTrainedConfig:
 
 @contextlib.contextmanager
 def _first_error(failures: Failures) -> Iterator[None]:
-    """Let our own error through where transformers reports a conversion problem instead."""
+    """Let our own error through where transformers reports a conversion problem instead.
+
+    Raises:
+        DeviceMemoryError: The device has no memory left.
+    """
+    import torch
+
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the device has no memory left for the model; nothing was kept of it",
+            hint="Load a part elsewhere with device_map=…, or less with dtype= or"
+            " quantization_config=….",
+        ) from error
     finally:
         failures.raise_first()
 
@@ -144,6 +156,7 @@ class _AutoTransferModel:
         revision: str | None = None,
         registry: str | Path | None = None,
         force: bool = False,
+        source_base: str | Path | None = None,
         **kwargs: Any,
     ) -> PreTrainedModel:
         """Load a target with a transfer adapter added: m_t + scale·Δ (Lin et al. 2025, eq. 1).
@@ -156,12 +169,15 @@ class _AutoTransferModel:
             revision: Of the adapter.
             registry: ``"hf"`` or a folder; default `FTT_HUB_REGISTRY`, else the Hub.
             force: Go on in spite of a rejection.
+            source_base: m_s, a folder or Hub reference, which only ``anchored`` adapters read;
+                default the target itself. It is checked by hash, and never fetched unasked.
             **kwargs: As for transformers' `from_pretrained`: dtype, device_map,
                 quantization_config, attn_implementation …
 
         Raises:
             IncompatibleError: The adapter does not fit the target.
             IntegrityError: The adapter is damaged.
+            DeviceMemoryError: The device has no memory left.
         """
         check_scale(scale)
         with open_adapter(adapter, revision=revision, registry=registry) as opened:
@@ -170,7 +186,7 @@ class _AutoTransferModel:
             chosen = base_model or (
                 f"{source.id}@{source.revision}" if source.revision else source.id
             )
-            with prepared(opened, chosen, force=force) as target:
+            with prepared(opened, chosen, force=force, source_base=source_base) as target:
                 return load_model(cls.auto_name, opened, target, scale=scale, **kwargs)
 
 

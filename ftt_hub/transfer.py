@@ -220,8 +220,17 @@ def compare_sketch(
     plan: TransferPlan,
     tensors: Mapping[str, TensorInfo],
     read_bits: Callable[[str, int, int], Bits],
+    holds: Callable[[str, int], bool] = lambda name, element: True,
 ) -> sketch.SketchMatch | None:
-    """Compare the adapter's sketch with a target's weights; ``None`` when it has none."""
+    """Compare the adapter's sketch with a target's weights; ``None`` when it has none.
+
+    Args:
+        folder: The adapter's.
+        plan: How it matches the target.
+        tensors: The target's.
+        read_bits: Reads its weights by name, first element and count.
+        holds: Whether the row of an element can be read here.
+    """
     sample = sketch.read_sketch(folder)
     if sample is None:
         return None
@@ -229,11 +238,12 @@ def compare_sketch(
     def locate(name: str, element: int) -> tuple[str, int] | None:
         planned = plan.tensors.get(name)
         if planned is None or planned.rows is None:
-            return name, element
+            return (name, element) if holds(name, element) else None
         width = planned.row_elements
         places = np.flatnonzero(planned.rows.delta_row == element // width)
         row = int(planned.rows.target_row[places[0]]) if places.size else -1
-        return None if row < 0 else (name, row * width + element % width)
+        found = row * width + element % width
+        return (name, found) if row >= 0 and holds(name, found) else None
 
     return sketch.compare(sample, tensors, read_bits, locate)
 
@@ -243,9 +253,10 @@ def check_sketch(
     plan: TransferPlan,
     tensors: Mapping[str, TensorInfo],
     read_bits: Callable[[str, int, int], Bits],
+    holds: Callable[[str, int], bool] = lambda name, element: True,
 ) -> Finding:
     """Is the target a relative of the source base? Reads some kilobytes of its weights."""
-    match = compare_sketch(folder, plan, tensors, read_bits)
+    match = compare_sketch(folder, plan, tensors, read_bits, holds)
     if match is None:
         return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
     return sketch.judge(match)

@@ -59,6 +59,17 @@ def test_streaming_load_equals_merging_on_disk(built: Built, name: str) -> None:
     assert_same(model, expected)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_merged_folder_has_the_names_shapes_and_dtypes_of_the_target(
+    built: Built, name: str
+) -> None:
+    _, target, merged = built(name)
+    expected, found = load_state(target), load_state(merged)
+    assert {n: (t.dtype, t.shape) for n, t in found.items()} == {
+        n: (t.dtype, t.shape) for n, t in expected.items()
+    }
+
+
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
 def test_a_headless_class_takes_a_checkpoint_with_a_head(built: Built, name: str) -> None:
     adapter, target, merged = built(name)

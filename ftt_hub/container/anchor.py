@@ -26,11 +26,13 @@ class Anchor:
         label: How the user named it.
         tensors: Its tensors.
         read_bits: Reads its weights by name, first element and count.
+        close: Releases it, where it is the container's own.
     """
 
     label: str
     tensors: Mapping[str, TensorInfo]
     read_bits: Callable[[str, int, int], Bits]
+    close: Callable[[], None] = lambda: None
     _checked: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,7 +67,7 @@ class Anchor:
                     expected=f"sha256 {(expected or 'none')[:16]}",
                     found=(found or "no such tensor")[:16],
                     hint="Anchored frames decode against their source base only: name it with "
-                    "--source-base.",
+                    "--source-base (source_base= in Python).",
                 )
             self._checked.add(entry.name)
 

@@ -225,3 +225,5 @@ class Container(Closing):
         """Close all files."""
         for file in self._files:
             file.close()
+        if self.anchor is not None:
+            self.anchor.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ftt_hub.adapter import Adapter
@@ -17,6 +18,7 @@ from ftt_hub.container.index import ADDED, ALIAS
 from ftt_hub.errors import FttError, IncompatibleError, UnsupportedError
 from ftt_hub.live.names import Group, map_names
 from ftt_hub.live.places import Place, place_of
+from ftt_hub.live.shards import reshard, together
 from ftt_hub.live.steps import ReplaceStep, Step, SumStep, fused_pieces, tensor_pieces
 from ftt_hub.preparation import plan_for, refuse_impossible
 from ftt_hub.report import CompatibilityReport, Status, warned
@@ -92,6 +94,7 @@ class Matcher:
     def __init__(
         self, adapter: Adapter, model: PreTrainedModel, tokenizer: str | Path | None
     ) -> None:
+        reshard(model)
         self._adapter, self._model = adapter, model
         self._entries = adapter.container.entries
         self._tensors: dict[str, torch.Tensor] = {}
@@ -120,10 +123,11 @@ class Matcher:
         headers = self._headers(groups, made)
         plan = plan_for(self._adapter.headers, headers)
         report = self._report(plan, headers)
-        if report.status is Status.REJECTED and force:
-            refuse_impossible(report, plan)
-        else:
-            report.raise_if_incompatible()
+        with together(place.tensor for place in self._places.values()):
+            if report.status is Status.REJECTED and force:
+                refuse_impossible(report, plan)
+            else:
+                report.raise_if_incompatible()
         steps = tuple(self._steps(groups, made, plan))
         size = plan.vocabulary_size if any(isinstance(s, ReplaceStep) for s in steps) else None
         return Match(steps, report, size)
@@ -179,22 +183,26 @@ class Matcher:
         return CompatibilityReport(self._adapter.label, headers.label, "sketch", tuple(findings))
 
     def _sketch(self, plan: TransferPlan, headers: ModelHeaders) -> Any:
-        """Compare the sketch with the weights that lie whole in memory under one name."""
-        simple = {
-            group.names[0]: self._places[group.key]
+        """Compare the sketch with the weights that lie here in whole rows under one name."""
+        held = {
+            group.names[0]: (self._places[group.key], rows)
             for group in self._map.groups
             if group.converter is None
             and group.key in self._places
-            and not self._places[group.key].is_distributed
+            and (rows := self._places[group.key].whole_rows()) is not None
         }
-        if not simple:
-            return warned("sketch", "the weights are fused or sharded: lineage is not checked")
+        if not held:
+            return warned("sketch", "no weights lie here in whole rows: lineage is not checked")
+
+        def holds(name: str, element: int) -> bool:
+            return name in held and element // headers.tensors[name].row_elements in held[name][1]
 
         def read_bits(name: str, start: int, count: int) -> Bits:
-            return simple[name].read(start, count)
+            place, rows = held[name]
+            return place.read(start - rows.start * headers.tensors[name].row_elements, count)
 
-        tensors = {name: headers.tensors[name] for name in simple if name in headers.tensors}
-        return check_sketch(self._adapter.folder, plan, tensors, read_bits)
+        tensors = {name: headers.tensors[name] for name in held if name in headers.tensors}
+        return check_sketch(self._adapter.folder, plan, tensors, read_bits, holds)
 
     def _steps(
         self,
@@ -224,21 +232,35 @@ class Matcher:
             return None
         if entry is not None and tensor_plan.rows is None and tensor_plan.target is not None:
             return SumStep(place, tensor_pieces(container, entry, place))
-        if place.is_distributed:
-            raise UnsupportedError(
-                "rows of the vocabulary cannot move on a sharded model in memory",
-                where=place.name,
-                hint="Load it with ftt_hub.AutoTransferModel…(adapter, base_model=…, tp_plan=…).",
-            )
-        return ReplaceStep(place, _maker(self._adapter, tensor_plan), tensor_plan.shape)
+        make = _maker(self._adapter, tensor_plan, place)
+        return ReplaceStep(place, make, place.shape, tensor_plan.shape)
 
 
-def _maker(adapter: Adapter, plan: TensorPlan) -> Callable[[Bits, float], Bits]:
+def _maker(adapter: Adapter, plan: TensorPlan, place: Place) -> Callable[[Bits, float], Bits]:
+    """Makes the part of a replaced parameter that this process holds, of the rows it had.
+
+    Rows come from anywhere in the target, so that a distributed parameter is gathered for a moment;
+    of Δ only the blocks with this process's rows are decoded.
+    """
+    window = place.window(plan.shape)
+    if window is None:
+        raise UnsupportedError(
+            "rows of the vocabulary cannot move on a parameter with interleaved shards",
+            where=place.name,
+            hint="Load it with ftt_hub.AutoTransferModel…(adapter, base_model=…, tp_plan=…).",
+        )
+    rows, rest = (window[0], window[1:]) if window else (slice(0, 1), ())
+    gather = place.gatherer()
+    width = plan.row_elements
+
     def make(bits: Bits, scale: float) -> Bits:
-        def read(name: str, start: int, count: int) -> Bits:
-            return bits[start : start + count].copy()
+        whole = gather(bits) if plan.target is not None else bits
 
-        count = plan.nbytes // plan.dtype.itemsize
-        return Assembler(read, adapter.container, scale).bits(plan, 0, count)
+        def read(name: str, start: int, count: int) -> Bits:
+            return whole[start : start + count].copy()
+
+        count = (rows.stop - rows.start) * width
+        made = Assembler(read, adapter.container, scale).bits(plan, rows.start * width, count)
+        return np.ascontiguousarray(made.reshape(-1, *plan.shape[1:])[:, *rest]).reshape(-1)
 
     return make

@@ -31,6 +31,7 @@ class OnModels:
         scale: float = 1.0,
         tokenizer: str | Path | None = None,
         force: bool = False,
+        source_base: str | Path | None = None,
     ) -> CompatibilityReport:
         """Add scale·Δ to a model in memory; `remove_from` gives its weights back bit for bit.
 
@@ -43,6 +44,8 @@ class OnModels:
             tokenizer: Folder or reference of the model's tokenizer, by which the rows of
                 another vocabulary are aligned; default where the model was loaded from.
             force: Go on in spite of a rejection.
+            source_base: m_s, a folder or Hub reference, which only ``anchored`` adapters read,
+                also when they are taken off.
 
         Returns:
             What was found, the rows added, aligned and left included.
@@ -52,10 +55,14 @@ class OnModels:
             IncompatibleError: The adapter does not fit.
             UnsupportedError: The weights are quantized or not in memory.
             IntegrityError: The adapter is damaged.
+            DeviceMemoryError: The device has no memory left; the model is as it was.
         """
         from ftt_hub.live import verbs
 
-        return verbs.apply_to(self.opened, model, scale=scale, tokenizer=tokenizer, force=force)
+        return verbs.apply_to(
+            self.opened, model, scale=scale, tokenizer=tokenizer, force=force,
+            source_base=source_base,
+        )  # fmt: skip
 
     def remove_from(self: Opened, model: PreTrainedModel) -> None:
         """Take the adapter off a model: the weights are bit for bit as if it had never been there.
@@ -80,7 +87,12 @@ class OnModels:
         verbs.set_scale(self.opened, model, scale)
 
     def swap(
-        self: Opened, other: Opened, model: PreTrainedModel, *, scale: float = 1.0
+        self: Opened,
+        other: Opened,
+        model: PreTrainedModel,
+        *,
+        scale: float = 1.0,
+        source_base: str | Path | None = None,
     ) -> CompatibilityReport:
         """Put another adapter in this one's place, a parameter at a time.
 
@@ -90,7 +102,7 @@ class OnModels:
         """
         from ftt_hub.live import verbs
 
-        return verbs.swap(self.opened, other.opened, model, scale=scale)
+        return verbs.swap(self.opened, other.opened, model, scale=scale, source_base=source_base)
 
     def applied(
         self: Opened,
@@ -98,11 +110,14 @@ class OnModels:
         *,
         scale: float = 1.0,
         tokenizer: str | Path | None = None,
+        source_base: str | Path | None = None,
     ) -> AbstractContextManager[PreTrainedModel]:
         """`apply_to` on entering a `with` block, `remove_from` on leaving it."""
         from ftt_hub.live import verbs
 
-        return verbs.applied(self.opened, model, scale=scale, tokenizer=tokenizer)
+        return verbs.applied(
+            self.opened, model, scale=scale, tokenizer=tokenizer, source_base=source_base
+        )
 
     def tokenizer(self: Opened, base_model: str | Path | None = None) -> PreTrainedTokenizerBase:
         """The tokenizer for a model with this adapter on it, with the fine-tuned chat template.

@@ -53,7 +53,7 @@ class Group:
     def convert(
         self, model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Parameters by name, from one tensor for every member.
+        """Parameters by name, from one tensor for every member, or those that a shard is made of.
 
         Raises:
             UnsupportedError: The model computes with weights when it loads them.
@@ -69,7 +69,7 @@ class Group:
             )
         converter = copy.deepcopy(self.converter)
         for pattern, names in self.members.items():
-            for name in names:
+            for name in (name for name in names if name in tensors):
                 converter.add_tensor(self.key, name, pattern, tensors[name])  # type: ignore[arg-type]
         made = converter.convert(self.key, model=model, config=model.config)
         return {n: (t[0] if isinstance(t, list) else t) for n, t in made.items()}

@@ -8,22 +8,22 @@ the parameters done so far make the way back, so that the caller finds the stack
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 
 from ftt_hub.adapter import APPLIED_MARK, Adapter
-from ftt_hub.errors import FttError
+from ftt_hub.errors import DeviceMemoryError, FttError
 from ftt_hub.live.interrupts import uninterrupted
 from ftt_hub.live.matching import Match
-from ftt_hub.live.places import Place
+from ftt_hub.live.places import Held, Place
+from ftt_hub.live.shards import reshard, resize, together
 from ftt_hub.live.steps import Log, ReplaceStep, Step
 from ftt_hub.parallel import map_unordered
-from ftt_hub.tensors.dtypes import Bits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,9 +61,30 @@ class Layer:
         """Whether parameters change their shape or rows under it."""
         return any(isinstance(step, ReplaceStep) for step in self.match.steps)
 
+    def moves(self, place: Place) -> bool:
+        """Whether this parameter does."""
+        return isinstance(self.steps.get(id(place.tensor)), ReplaceStep)
+
 
 Logs = dict[tuple[int, int], Log]
 """What is needed to wind back, by layer and parameter."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a parameter becomes.
+
+    Attributes:
+        place: The parameter.
+        bits: Of the part held here.
+        shape: Of the whole.
+        logs: What takes it back.
+    """
+
+    place: Place
+    bits: Held
+    shape: tuple[int, ...]
+    logs: Logs
 
 
 class Stack:
@@ -106,26 +127,64 @@ class Stack:
             shared += 1
         before, old, new = self.layers, self.layers[shared:], wanted[shared:]
         _refuse_replaced(old, new)
-        self._refuse_changed(model, old)
-        done: list[Place] = []
+        reshard(model)
+        places = _places((*old, *new))
+        for ring in {place.ring for place in places if place.is_on_device}:
+            ring.wait()
+        way_back: list[Callable[[], Made]] = []
         try:
-            for place, bits, logs in map_unordered(
-                lambda place: self._compute(place, old, new), _places((*old, *new))
-            ):
+            with together(place.tensor for place in places):
+                self._refuse_changed(model, old)
+                self._advance(model, places, old, new, way_back)
                 with uninterrupted():
-                    self._commit(model, place, bits, old, logs)
-                    done.append(place)
+                    self.layers = wanted
+                    self._behave(model)
+        except BaseException as error:
             with uninterrupted():
-                self.layers = wanted
-                self._behave(model)
-        except BaseException:
-            with uninterrupted():
-                for place in reversed(done):
-                    _, bits, logs = self._compute(place, new, old)
-                    self._commit(model, place, bits, new, logs)
-                self.layers = before
-                self._behave(model)
+                for back in reversed(way_back):
+                    self._commit(model, back(), new)
+                if self.layers is not before:
+                    self.layers = before
+                    self._behave(model)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise DeviceMemoryError(
+                    "the device has no memory left to change a parameter; the model is as it was",
+                    hint="Free some, or load with ftt_hub.AutoTransferModel….from_pretrained, which"
+                    " adds Δ before the weights go to the device.",
+                ) from error
             raise
+
+    def _advance(
+        self,
+        model: PreTrainedModel,
+        places: Sequence[Place],
+        old: Sequence[Layer],
+        new: Sequence[Layer],
+        way_back: list[Callable[[], Made]],
+    ) -> None:
+        """Change all parameters, noting how each is taken back.
+
+        Those of which rows move come first, one after the other, since the processes of a sharded
+        model gather them together; their bits are kept until the end.
+        """
+        moving = [p for p in places if any(y.moves(p) for y in (*old, *new))]
+        for place in moving:
+            bits, logs = place.read(), self._logs_of(place, old)
+            kept = Made(place, bits, place.shape, logs)
+            with together([place.tensor]):
+                made = self._compute(place, old, new)
+                with uninterrupted():
+                    way_back.append(partial(_same, kept))
+                    self._commit(model, made, old)
+        still = [p for p in places if p not in moving]
+        for made in map_unordered(lambda place: self._compute(place, old, new), still):
+            with uninterrupted():
+                self._commit(model, made, old)
+                way_back.append(partial(self._compute, made.place, new, old, on_host=True))
+
+    def _logs_of(self, place: Place, layers: Sequence[Layer]) -> Logs:
+        keys = [(id(layer), id(place.tensor)) for layer in layers]
+        return {key: self._logs[key] for key in keys if key in self._logs}
 
     def settle(self) -> list[Layer]:
         """Make the layers part of the model for good; they are returned."""
@@ -150,28 +209,34 @@ class Stack:
                 )
 
     def _compute(
-        self, place: Place, old: Sequence[Layer], new: Sequence[Layer]
-    ) -> tuple[Place, Bits, Logs]:
+        self, place: Place, old: Sequence[Layer], new: Sequence[Layer], *, on_host: bool = False
+    ) -> Made:
         key, logs = id(place.tensor), Logs()
-        bits = place.read()
+        bits: Held = place.take() if place.is_on_device and not on_host else place.read()
+        shape = place.shape
         for layer in reversed(old):
             if key in layer.steps:
-                bits = layer.steps[key].back(bits, layer.scale, self._logs[id(layer), key])
+                step = layer.steps[key]
+                bits = step.back(bits, layer.scale, self._logs[id(layer), key])
+                shape = step.before if isinstance(step, ReplaceStep) else shape
         for layer in new:
             if key in layer.steps:
-                bits, logs[id(layer), key] = layer.steps[key].forth(bits, layer.scale)
-        return place, bits, logs
+                step = layer.steps[key]
+                bits, logs[id(layer), key] = step.forth(bits, layer.scale)
+                shape = step.shape if isinstance(step, ReplaceStep) else shape
+        if isinstance(bits, torch.Tensor):
+            place.ring.wait()
+        return Made(place, bits, shape, logs)
 
-    def _commit(
-        self, model: PreTrainedModel, place: Place, bits: Bits, old: Sequence[Layer], logs: Logs
-    ) -> None:
-        if not place.is_distributed and bits.size != math.prod(place.shape):
-            _resize(model, place.tensor, bits.size // math.prod(place.shape[1:]))
-        place.write(bits)
+    def _commit(self, model: PreTrainedModel, made: Made, old: Sequence[Layer]) -> None:
+        place = made.place
+        if made.shape != place.shape:
+            resize(model, place.tensor, made.shape)
+        place.write(made.bits)
         self._versions[id(place.tensor)] = place.version
         for layer in old:
             self._logs.pop((id(layer), id(place.tensor)), None)
-        self._logs.update(logs)
+        self._logs.update(made.logs)
 
     def _behave(self, model: PreTrainedModel) -> None:
         """Give the model the behaviour of its topmost layer: generation and vocabulary size."""
@@ -211,15 +276,8 @@ def _refuse_replaced(old: Sequence[Layer], new: Sequence[Layer]) -> None:
             )
 
 
-def _resize(model: PreTrainedModel, tensor: torch.Tensor, rows: int) -> None:
-    """Give a parameter another number of rows, in every module that holds it."""
-    with torch.no_grad():
-        tensor.data = tensor.data.new_empty((rows, *tensor.shape[1:]))
-    for module in model.modules():
-        if any(held is tensor for held in module._parameters.values()):  # noqa: SLF001
-            for name in ("num_embeddings", "out_features"):
-                if hasattr(module, name):
-                    setattr(module, name, rows)
+def _same(made: Made) -> Made:
+    return made
 
 
 _STACKS: WeakKeyDictionary[torch.nn.Module, Stack] = WeakKeyDictionary()

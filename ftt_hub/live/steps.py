@@ -14,9 +14,9 @@ from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.container.index import TensorEntry
 from ftt_hub.container.reader import Container
 from ftt_hub.errors import NonFiniteError
-from ftt_hub.live import undo
+from ftt_hub.live import on_device, undo
 from ftt_hub.live.names import Group
-from ftt_hub.live.places import Place
+from ftt_hub.live.places import Held, Place, Window, merged_members
 from ftt_hub.tensors.dtypes import Bits, wider
 from ftt_hub.tensors.rounding import convert
 
@@ -31,10 +31,10 @@ class Step(Protocol):
     def place(self) -> Place:
         """The parameter."""
 
-    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+    def forth(self, bits: Held, scale: float) -> tuple[Held, Log]:
         """New bits, and what `back` needs."""
 
-    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+    def back(self, bits: Held, scale: float, log: Log) -> Held:
         """The bits before `forth`, exactly."""
 
 
@@ -50,29 +50,36 @@ class SumStep:
     place: Place
     pieces: Pieces
 
-    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+    def forth(self, bits: Held, scale: float) -> tuple[Held, Log]:
         """Add; the log is one entry a piece."""
         log = []
-        dtype = self.place.dtype
         try:
             for start, block in self.pieces():
                 part = bits[start : start + block.hi.size]
-                if block.is_identity:
-                    log.append(b"")
-                    continue
-                old = part.copy()
-                torch_sum.add(part, block, dtype, scale=scale)
-                log.append(undo.record(old, part, block, dtype, scale))
+                log.append(b"" if block.is_identity else self._add(part, block, scale))
         except NonFiniteError as error:
             raise NonFiniteError(error.what, where=self.place.name) from error
         return bits, log
 
-    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+    def _add(self, part: Held, block: DeltaBlock, scale: float) -> bytes:
+        dtype = self.place.dtype
+        if isinstance(part, torch.Tensor):
+            return on_device.add(part, block, dtype, scale, self.place.ring)
+        old = part.copy()
+        torch_sum.add(part, block, dtype, scale=scale)
+        return undo.record(old, part, block, dtype, scale)
+
+    def back(self, bits: Held, scale: float, log: Log) -> Held:
         """Subtract, and set right what subtraction misses."""
+        dtype = self.place.dtype
         for (start, block), entry in zip(self.pieces(), log, strict=True):
-            if not block.is_identity:
-                part = bits[start : start + block.hi.size]
-                part[:] = undo.restore(part, block, self.place.dtype, scale, bytes(entry))
+            part = bits[start : start + block.hi.size]
+            if block.is_identity:
+                continue
+            if isinstance(part, torch.Tensor):
+                on_device.take_off(part, block, dtype, scale, bytes(entry), self.place.ring)
+            else:
+                part[:] = undo.restore(part, block, dtype, scale, bytes(entry))
         return bits
 
 
@@ -85,18 +92,22 @@ class ReplaceStep:
     Attributes:
         place: The parameter.
         make: New bits from old ones and λ.
-        shape: Shape of the result.
+        before: Shape of the whole parameter before.
+        shape: And of the result.
     """
 
     place: Place
     make: Callable[[Bits, float], Bits]
+    before: tuple[int, ...]
     shape: tuple[int, ...]
 
-    def forth(self, bits: Bits, scale: float) -> tuple[Bits, Log]:
+    def forth(self, bits: Held, scale: float) -> tuple[Held, Log]:
         """Replace."""
+        if isinstance(bits, torch.Tensor):
+            bits = on_device.host_bits(bits, self.place.dtype)
         return self.make(bits, scale), bits
 
-    def back(self, bits: Bits, scale: float, log: Log) -> Bits:
+    def back(self, bits: Held, scale: float, log: Log) -> Held:
         """Put back."""
         return np.array(log)
 
@@ -105,7 +116,7 @@ def tensor_pieces(container: Container, entry: TensorEntry, place: Place) -> Pie
     """Pieces of a parameter that is one checkpoint tensor; only blocks held here are decoded."""
     window = place.window()
     if window is None:
-        return lambda: _whole_piece(_whole(container, entry), place)
+        return lambda: _whole_piece(_rectangle(container, entry, _all_of(entry.shape)), place)
     rows, rest = (window[0], window[1:]) if window else (slice(0, 1), ())
     width = entry.row_elements
     complete = all(w == slice(0, n) for w, n in zip(rest, entry.shape[1:], strict=True))
@@ -130,18 +141,27 @@ def _part(block: DeltaBlock, shape: tuple[int, ...], where: tuple[slice, ...]) -
     return DeltaBlock(cut(block.hi), None if block.lo is None else cut(block.lo), block.dtype)
 
 
-def _whole(container: Container, entry: TensorEntry) -> DeltaBlock:
-    """The delta of a whole tensor; the identity when nothing is stored."""
-    hi = np.full(entry.count, entry.dtype.sign_bit, entry.dtype.numpy)
+def _rectangle(container: Container, entry: TensorEntry, window: Window) -> DeltaBlock:
+    """The delta of a part of a tensor; the identity when nothing is stored.
+
+    Only the blocks that hold its rows are decoded.
+    """
+    rows, rest = (window[0], window[1:]) if window else (slice(0, 1), ())
+    first = rows.start * entry.row_elements
+    hi = np.full(rows.stop * entry.row_elements - first, entry.dtype.sign_bit, entry.dtype.numpy)
     lo: Bits | None = None
     if entry.slot is not None:
-        for start, block in container.decode_range(entry, 0, entry.count):
-            part = np.s_[start : start + block.hi.size]
+        for start, block in container.decode_range(entry, first, hi.size):
+            part = np.s_[start - first : start - first + block.hi.size]
             hi[part] = block.hi
             if block.lo is not None:
                 lo = np.zeros_like(hi) if lo is None else lo
                 lo[part] = block.lo
-    return DeltaBlock(hi, lo, entry.dtype)
+    return _part(DeltaBlock(hi, lo, entry.dtype), (-1, *entry.shape[1:]), (slice(None), *rest))
+
+
+def _all_of(shape: tuple[int, ...]) -> Window:
+    return tuple(slice(0, size) for size in shape)
 
 
 def _tensor(bits: Bits, shape: tuple[int, ...]) -> torch.Tensor:
@@ -168,30 +188,30 @@ def fused_pieces(
 ) -> Pieces:
     """Pieces of a parameter made of several checkpoint tensors, by the model's own converter.
 
-    hi and lo go through it one after the other: it only moves elements.
+    hi and lo go through it one after the other: it only moves elements. Where it stacks tensors,
+    such as experts, only those and only the rows that this process holds are decoded.
     """
+    held = merged_members(group, {name: entries[name].shape for name in group.names}, place)
+    windows = {n: _all_of(entries[n].shape) for n in group.names} if held is None else held
+    shapes = {n: tuple(s.stop - s.start for s in window) for n, window in windows.items()}
 
-    def fuse(planes: dict[str, torch.Tensor]) -> Bits:
-        return _flat(group.convert(model, planes)[place.name])  # type: ignore[arg-type]
+    def fuse(planes: dict[str, Bits]) -> Bits:
+        tensors = {name: _tensor(bits, shapes[name]) for name, bits in planes.items()}
+        return _flat(group.convert(model, tensors)[place.name])  # type: ignore[arg-type]
 
     def pieces() -> Iterator[tuple[int, DeltaBlock]]:
-        blocks = {name: _whole(container, entries[name]) for name in group.names}
+        blocks = {n: _rectangle(container, entries[n], window) for n, window in windows.items()}
+        if not blocks:
+            return
         dtype = next(iter(blocks.values())).dtype
         for block in blocks.values():
             dtype = wider(dtype, block.dtype)
-        blocks = {
-            name: DeltaBlock(
-                convert(b.hi, b.dtype, dtype),
-                None if b.lo is None else convert(b.lo, b.dtype, dtype),
-                dtype,
-            )
-            for name, b in blocks.items()
-        }
-        hi = fuse({n: _tensor(b.hi, entries[n].shape) for n, b in blocks.items()})
+        hi = fuse({name: convert(b.hi, b.dtype, dtype) for name, b in blocks.items()})
         lo = None
         if any(b.lo is not None for b in blocks.values()):
             low = {n: np.zeros_like(b.hi) if b.lo is None else b.lo for n, b in blocks.items()}
-            lo = fuse({n: _tensor(bits, entries[n].shape) for n, bits in low.items()})
-        yield from _whole_piece(DeltaBlock(hi, lo, dtype), place)
+            lo = fuse({n: convert(bits, blocks[n].dtype, dtype) for n, bits in low.items()})
+        block = DeltaBlock(hi, lo, dtype)
+        yield from [(0, block)] if held is not None else _whole_piece(block, place)
 
     return pieces

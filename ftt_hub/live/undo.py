@@ -44,10 +44,28 @@ def record(old: Bits, new: Bits, block: DeltaBlock, dtype: DType, scale: float) 
     """
     missed = _guess(new, block, dtype, scale)
     np.bitwise_xor(missed, old, out=missed)
-    if not missed.any():
-        return b""
+    return pack(missed) if missed.any() else b""
+
+
+def pack(missed: Bits) -> bytes:
+    """What the guess misses, compressed a byte plane at a time."""
     planes = np.ascontiguousarray(missed.view(np.uint8).reshape(missed.size, -1).T)
     return zstandard.ZstdCompressor(level=LEVEL).compress(planes.data)
+
+
+def unpack(log: bytes, count: int, dtype: DType) -> Bits:
+    """The reverse of `pack`.
+
+    Raises:
+        IntegrityError: The log is not of so many elements.
+    """
+    size = count * dtype.itemsize
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(log, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise IntegrityError("the undo log is damaged", hint="Load the model again.") from error
+    planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1)
+    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype.numpy)
 
 
 def restore(new: Bits, block: DeltaBlock, dtype: DType, scale: float, log: bytes) -> Bits:
@@ -59,11 +77,5 @@ def restore(new: Bits, block: DeltaBlock, dtype: DType, scale: float, log: bytes
     old = _guess(new, block, dtype, scale)
     if not log:
         return old
-    try:
-        raw = zstandard.ZstdDecompressor().decompress(log, max_output_size=old.nbytes)
-    except zstandard.ZstdError as error:
-        raise IntegrityError("the undo log is damaged", hint="Load the model again.") from error
-    planes = np.frombuffer(raw, np.uint8).reshape(old.itemsize, -1)
-    missed = np.ascontiguousarray(planes.T).reshape(-1).view(old.dtype)
-    np.bitwise_xor(old, missed, out=old)
+    np.bitwise_xor(old, unpack(log, old.size, dtype), out=old)
     return old

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from ftt_hub.adapter import APPLIED_MARK, Adapter
 from ftt_hub.assembly import check_scale
+from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.container.anchor import Anchor
 from ftt_hub.container.reader import Container
-from ftt_hub.errors import AlreadyAppliedError, FttError
+from ftt_hub.errors import AlreadyAppliedError, FttError, UnsupportedError
 from ftt_hub.live.matching import Matcher
 from ftt_hub.live.stack import Layer, Stack, stack_of
 from ftt_hub.report import CompatibilityReport
@@ -55,16 +57,37 @@ def _refuse_twice(adapter: Adapter, model: PreTrainedModel) -> None:
         )
 
 
+def _anchor(container: Container, label: str, source_base: str | Path | None) -> None:
+    """Give frames that decode against the source base the one the caller names.
+
+    Raises:
+        UnsupportedError: He names none; the model itself may be any target.
+    """
+    if not container.needs_source:
+        return
+    if source_base is None:
+        raise UnsupportedError(
+            "an anchored adapter decodes against its source base only",
+            where=label,
+            hint="Name it: source_base=… of apply_to or ftt_hub.AutoTransferModel….from_pretrained;"
+            " the loaders of PEFT and transformers have no place for it.",
+        )
+    source, _ = open_model(source_base)
+    container.anchor = Anchor(source.label, source.tensors, source.read_bits, source.close)
+
+
 def new_layer(
     adapter: Adapter,
     model: PreTrainedModel,
     scale: float,
     tokenizer: str | Path | None,
     force: bool,
+    source_base: str | Path | None = None,
 ) -> Layer:
     """An adapter matched with a model, with its own open files; not yet on it."""
     own = _own(adapter)
     try:
+        _anchor(own.container, own.label, source_base)
         return Layer(own, Matcher(own, model, tokenizer).match(force=force), scale)
     except FttError:
         if own is not adapter:
@@ -79,12 +102,13 @@ def apply_to(
     scale: float = 1.0,
     tokenizer: str | Path | None = None,
     force: bool = False,
+    source_base: str | Path | None = None,
 ) -> CompatibilityReport:
     """Add λΔ to a model in memory; see `TransferAdapter.apply_to`."""
     check_scale(scale)
     _refuse_twice(adapter, model)
     stack = stack_of(model)
-    layer = new_layer(adapter, model, scale, tokenizer, force)
+    layer = new_layer(adapter, model, scale, tokenizer, force, source_base)
     try:
         stack.change(model, [*stack.layers, layer])
     except BaseException:
@@ -123,6 +147,7 @@ def swap(
     scale: float = 1.0,
     tokenizer: str | Path | None = None,
     force: bool = False,
+    source_base: str | Path | None = None,
 ) -> CompatibilityReport:
     """Put another adapter in the place of one; see `TransferAdapter.swap`."""
     check_scale(scale)
@@ -134,7 +159,7 @@ def swap(
             where=adapter.label,
             hint="Call remove_from, then apply_to with the other.",
         )
-    fresh = new_layer(other, model, scale, tokenizer, force)
+    fresh = new_layer(other, model, scale, tokenizer, force, source_base)
     place = stack.layers.index(layer)
     above = [y.rescaled(y.scale) for y in stack.layers[place + 1 :]]
     try:
@@ -165,9 +190,10 @@ def applied(
     *,
     scale: float = 1.0,
     tokenizer: str | Path | None = None,
+    source_base: str | Path | None = None,
 ) -> Iterator[PreTrainedModel]:
     """The model with the adapter on it, for the length of a `with` block."""
-    apply_to(adapter, model, scale=scale, tokenizer=tokenizer)
+    apply_to(adapter, model, scale=scale, tokenizer=tokenizer, source_base=source_base)
     try:
         yield model
     finally:

@@ -28,10 +28,12 @@ def register() -> None:
     from peft import mapping
 
     from ftt_hub.peft_plugin.config import TransferConfig
+    from ftt_hub.peft_plugin.offloaded import refuse_offloaded
     from ftt_hub.peft_plugin.origin import remember_origins
     from ftt_hub.peft_plugin.tuner import TransferTuner
 
     remember_origins(TRANSFER)
+    refuse_offloaded(TRANSFER)
     key: object = TRANSFER
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[key] = TransferConfig  # type: ignore[index]
     mapping.PEFT_TYPE_TO_TUNER_MAPPING[key] = TransferTuner  # type: ignore[index]

@@ -12,7 +12,13 @@ from peft.tuners.tuners_utils import BaseTuner
 
 from ftt_hub.adapter import Adapter
 from ftt_hub.container.memory import MemoryContainer
-from ftt_hub.errors import FttError, IncompatibleError, IntegrityError, UnsupportedError
+from ftt_hub.errors import (
+    AlreadyAppliedError,
+    FttError,
+    IncompatibleError,
+    IntegrityError,
+    UnsupportedError,
+)
 from ftt_hub.live import verbs
 from ftt_hub.peft_plugin import PREFIX
 from ftt_hub.peft_plugin.config import TransferConfig, saving_refused
@@ -75,6 +81,7 @@ class TransferTuner(BaseTuner):
         holder.expect(adapter_name, Delivery(checked.num_slots, label, complete))
 
     def _complete(self, model: Any, adapter_name: str, adapter: Adapter) -> None:
+        self._refuse_twice(model, adapter_name, adapter)
         self._arrived[adapter_name] = adapter
         try:
             if adapter_name in self._active_names(model):
@@ -92,6 +99,18 @@ class TransferTuner(BaseTuner):
             raise
         if not self._stays:
             verbs.settle(model)
+
+    def _refuse_twice(self, model: Any, adapter_name: str, adapter: Adapter) -> None:
+        digest = adapter.config.content_digest
+        for name, other in self._arrived.items():
+            if other.config.content_digest == digest:
+                self._abandon(model, adapter_name)
+                raise AlreadyAppliedError(
+                    "the adapter is loaded already",
+                    where=adapter.label,
+                    found=f"it is {name!r}",
+                    hint=f"Use set_adapter({name!r}).",
+                )
 
     def _at_end(self, model: Any, adapter_name: str) -> None:
         """A loader is done: refuse what is incomplete, and leave a model that is plain again."""
