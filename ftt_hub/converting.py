@@ -9,9 +9,10 @@ from ftt_hub.adapter import Adapter, open_adapter
 from ftt_hub.api import TransferAdapter
 from ftt_hub.convert import channels, from_peft, sparse_patch, to_lora
 from ftt_hub.convert.channels import ChannelReport
+from ftt_hub.convert.lora_report import LoraReport
 from ftt_hub.convert.low_rank import Goal
 from ftt_hub.convert.sparse_patch import PatchReport
-from ftt_hub.convert.to_lora import LoraOptions, LoraReport
+from ftt_hub.convert.to_lora import LoraOptions
 from ftt_hub.extraction.builder import Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.progress import Progress
@@ -24,7 +25,7 @@ def convert_from_peft(
     out_dir: PathLike,
     *,
     base: PathLike | None = None,
-    codec: str | Coding = "exact",
+    codec: str | Coding = "factored",
     provenance: Provenance | None = None,
     sketch: bool = True,
     workers: int | None = None,
@@ -38,7 +39,8 @@ def convert_from_peft(
         adapter: Folder, or ``namespace/name[@revision]`` on the Hub.
         out_dir: Folder to make; absent or empty.
         base: The model it was trained on; default the one it names.
-        codec: As for `extract`.
+        codec: ``factored`` keeps the factors of LoRA and AdaLoRA and stores all else by ``exact``;
+            the others as for `extract`.
         provenance: Languages, datasets, method, licence and ids.
         sketch: Store a sample of the base.
         workers: Threads.

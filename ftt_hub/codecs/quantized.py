@@ -77,6 +77,7 @@ class QuantizedCodec:
     id: ClassVar[str] = "quantized"
     exact: ClassVar[bool] = False
     needs_source: ClassVar[bool] = False
+    needs_first: ClassVar[bool] = False
 
     step: float = 2.0**-12
     rounding: str = STOCHASTIC
@@ -114,7 +115,12 @@ class QuantizedCodec:
         return quantized.astype(_WIDTHS[width])
 
     def decode(
-        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+        self,
+        frame: bytes,
+        count: int,
+        dtype: DType,
+        source: Bits | None = None,
+        first: bytes | None = None,
     ) -> DeltaBlock:
         del source
         if not frame:

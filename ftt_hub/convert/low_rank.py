@@ -69,12 +69,14 @@ class Factors:
         right: Rank × columns.
         square: ‖Δ‖².
         residual: ‖Δ − left · right‖².
+        kept: Whether Δ was stored as these factors.
     """
 
     left: torch.Tensor
     right: torch.Tensor
     square: float
     residual: float
+    kept: bool = False
 
     @property
     def rank(self) -> int:
@@ -108,6 +110,30 @@ def factorize(matrix: torch.Tensor, goal: Goal, *, seed: int = 0) -> Factors:
     scale = values.clamp_min(0).sqrt().sqrt()  # the root of the singular value
     safe = torch.where(scale > 0, scale, torch.ones_like(scale))
     return Factors(basis * scale, projected / safe[:, None], square, residual)
+
+
+@torch.no_grad()
+def shortened(left: torch.Tensor, right: torch.Tensor, goal: Goal) -> Factors:
+    """Factors of left · right that meet a goal: these themselves where their rank is asked for.
+
+    Fewer components come from the singular values of the product, by QR of both factors: exact, and
+    Δ is never made.
+
+    Args:
+        left: Rows × rank, float64.
+        right: Rank × columns, float64.
+        goal: Rank, energy or error.
+    """
+    square = float(((left.T @ left) * (right @ right.T)).sum())
+    if goal.rank is not None and goal.rank >= right.shape[0]:
+        return Factors(left.float(), right.float(), square, 0.0, kept=True)
+    (ours, upper), (theirs, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
+    u, values, v = torch.linalg.svd(upper @ lower.T)
+    rank = _rank(values.square(), goal, square)
+    root = values[:rank].sqrt()
+    residual = float(values[rank:].square().sum())
+    first, second = ours @ u[:, :rank] * root, (theirs @ v[:rank].T * root).T
+    return Factors(first.float(), second.float(), square, residual)
 
 
 def _rank(values: torch.Tensor, goal: Goal, square: float) -> int:
