@@ -34,7 +34,7 @@ from ftt_hub.codecs.planes import (
     encode_plane,
 )
 from ftt_hub.errors import CodecError
-from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.rounding import narrow, widen
 
 NEAREST, STOCHASTIC = "nearest", "stochastic"
@@ -141,9 +141,12 @@ class QuantizedCodec:
 
 def delta_values(block: DeltaBlock) -> NDArray[np.float32]:
     """The sums hi + lo as new float32 values."""
-    values = widen(block.hi, block.dtype).copy()
-    if block.lo is not None:
-        values += widen(block.lo, block.dtype)
+    values = widen(block.hi, block.dtype)
+    if block.dtype is F32:
+        values = values.copy()  # F32 bits are viewed
+    places = block.places
+    if block.lo is not None and places.size:
+        values[places] += widen(block.lo[places], block.dtype)
     return values
 
 

@@ -15,10 +15,11 @@ from ftt_hub.adapter import Adapter
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.codecs.quantized import delta_values
 from ftt_hub.container.index import DELTA, TensorEntry
-from ftt_hub.convert.architecture import LINEAR, TRANSPOSED, Architecture, describe
+from ftt_hub.convert.architecture import describe
 from ftt_hub.convert.lora_files import lora_config, readme, write_tensors
 from ftt_hub.convert.lora_report import LeftOut, LoraReport, ModuleRank
 from ftt_hub.convert.low_rank import Factors, Goal, factorize, shortened
+from ftt_hub.convert.places import LINEAR, TRANSPOSED, Architecture
 from ftt_hub.convert.whole import whole_values
 from ftt_hub.errors import FttError, UnsupportedError
 from ftt_hub.parallel import default_workers, map_unordered
@@ -100,6 +101,8 @@ def _split(adapter: Adapter, model: Architecture, targets: Sequence[str]) -> _Sp
 
 def read_delta(adapter: Adapter, entry: TensorEntry) -> torch.Tensor:
     """All of a tensor's Δ as float32."""
+    if len(entry.blocks) == 1:
+        return torch.from_numpy(delta_values(adapter.container.decode(entry, 0))).view(entry.shape)
     flat = np.empty(entry.count, np.float32)
     for start, block in adapter.container.decode_range(entry, 0, entry.count):
         flat[start : start + block.hi.size] = delta_values(block)
