@@ -15,6 +15,7 @@ from ftt_hub.convert.sparse_patch import PatchReport
 from ftt_hub.convert.to_lora import LoraOptions
 from ftt_hub.extraction.builder import Provenance
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.preparation import decodable
 from ftt_hub.progress import Progress
 
 PathLike = str | Path
@@ -155,6 +156,7 @@ def export_channels(
     adapter: PathLike | TransferAdapter,
     out: PathLike,
     *,
+    source_base: PathLike | None = None,
     revision: str | None = None,
     registry: PathLike | None = None,
     progress: Progress | None = None,
@@ -164,16 +166,19 @@ def export_channels(
     Args:
         adapter: An adapter, its folder, or its reference.
         out: The safetensors file to make.
+        source_base: What anchored frames decode against; default the one the adapter names.
         revision: Of the adapter.
         registry: ``"hf"`` or a folder.
         progress: Watches.
 
     Raises:
+        RefError: An anchored adapter's source base is not at hand.
         UnsupportedError: No weight matrix changed.
         OutputError: The file exists, or the disk is full.
     """
     opened = _opened(adapter, revision, registry)
-    return channels.export_channels(opened, Path(out), progress=progress)
+    with decodable(opened, source_base):
+        return channels.export_channels(opened, Path(out), progress=progress)
 
 
 def _opened(

@@ -155,7 +155,8 @@ def _gram(matrix: torch.Tensor) -> torch.Tensor:
     if matrix.device.type != "cpu":
         return matrix @ matrix.T
     values = matrix.numpy()
-    return torch.from_numpy(values @ values.T)
+    product: torch.Tensor = torch.from_numpy(values @ values.T)
+    return product
 
 
 def _squares(matrix: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from ftt_hub.convert.places import LINEAR, TRANSPOSED, Architecture
 from ftt_hub.convert.whole import whole_values
 from ftt_hub.errors import FttError, UnsupportedError
 from ftt_hub.parallel import default_workers, map_unordered
+from ftt_hub.preparation import decodable
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import staged_folder, write_atomic
 
@@ -186,6 +187,7 @@ def to_lora(
         progress: Watches.
 
     Raises:
+        RefError: An anchored adapter's source base is not at hand.
         UnsupportedError: No linear layer is left, or what changed cannot be saved whole.
         OutputError: `out` is not empty, or the disk is full.
     """
@@ -203,11 +205,12 @@ def to_lora(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // count))  # a layer a thread beats threads in a layer
     try:
-        for module, factors, stored in _factorized(adapter, split, model, options, count, watch):
-            ranks[module] = factors.rank
-            modules.append(ModuleRank(module, factors.rank, factors.error, factors.kept))
-            square, residual = square + factors.square, residual + factors.residual
-            tensors.update(stored)
+        with decodable(adapter, base):
+            for module, found, stored in _factorized(adapter, split, model, options, count, watch):
+                ranks[module] = found.rank
+                modules.append(ModuleRank(module, found.rank, found.error, found.kept))
+                square, residual = square + found.square, residual + found.residual
+                tensors.update(stored)
     finally:
         torch.set_num_threads(threads)
     watch.finish()
