@@ -155,13 +155,13 @@ def _gram(matrix: torch.Tensor) -> torch.Tensor:
     if matrix.device.type != "cpu":
         return matrix @ matrix.T
     values = matrix.numpy()
-    product: torch.Tensor = torch.from_numpy(values @ values.T)
-    return product
+    return torch.from_numpy(values @ values.T)
 
 
 def _squares(matrix: torch.Tensor) -> torch.Tensor:
     """‖matrix‖², row by row in float32 and over the rows in float64."""
-    return torch.linalg.vector_norm(matrix, dim=1).double().square().sum()
+    lengths: torch.Tensor = torch.linalg.vector_norm(matrix, dim=1)
+    return lengths.double().square().sum()
 
 
 def _leading(
