@@ -129,6 +129,14 @@ def test_two_models_have_no_factors(family: TinyFamily, tmp_path: Path) -> None:
         ftt_hub.extract(family.source, family.tuned, tmp_path / "out", codec="factored")
 
 
+def test_extract_takes_the_factors_of_a_lora_folder_when_asked(
+    family: TinyFamily, lora: Path, made: ftt_hub.TransferAdapter, tmp_path: Path
+) -> None:
+    found = ftt_hub.extract(family.source, lora, tmp_path / "out", codec="factored")
+    entries = found.opened.container.entries
+    assert entries == made.opened.container.entries
+
+
 @pytest.fixture(scope="module")
 def lora(family: TinyFamily, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_adapter(family.source, tmp_path_factory.mktemp("lora") / "peft", "LORA", **T, r=4)
