@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock, Place
@@ -248,6 +251,23 @@ def test_a_later_frame_needs_the_first_one() -> None:
         joined([(later, 60), (first, 60)], 20)
     with pytest.raises(CodecError, match="width"):
         joined([(first, 60)], 10)
+
+
+@given(data=st.data(), form=st.sampled_from(sorted(FORMS)), dtype=st.sampled_from([BF16, F16, F32]))
+@settings(max_examples=300, deadline=None)
+def test_altered_frames_never_do_worse_than_a_codec_error(
+    data: st.DataObject, form: str, dtype: DType
+) -> None:
+    factors = fix(*low_rank(form, (6, 20), 2))
+    first, later = bytearray(frame(factors, 0, 3)), bytearray(frame(factors, 3, 3))
+    changed = data.draw(st.sampled_from([first, later]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    for given_frame, opening in ((first, None), (later, bytes(first))):
+        with contextlib.suppress(CodecError):
+            assert (
+                FactoredCodec().decode(bytes(given_frame), 60, dtype, None, opening).hi.size == 60
+            )
 
 
 def test_impossible_factors_are_not_stored() -> None:

@@ -26,6 +26,7 @@ import numpy as np
 
 from ftt_hub.codecs.abc import DeltaBlock, Place, identity
 from ftt_hub.codecs.factors import (
+    FLOAT_BITS,
     MAX_RIGHT,
     Doubles,
     FixedFactors,
@@ -40,6 +41,8 @@ from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.rounding import widen
 
 FIRST, LATER = 1, 2
+MOST = 1 << FLOAT_BITS
+"""Largest integer that is stored as a float."""
 
 _HEAD = struct.Struct("<BIIddII")
 _LATER_HEAD = struct.Struct("<BI")
@@ -174,14 +177,12 @@ def _unpack(data: bytes, rows: int, columns: int) -> Integers:
 
 
 def _from_short(values: Integers, spare: int) -> Integers:
-    magnitude = np.abs(values.astype(np.int64))
-    floats = (magnitude << spare & 0x7FFFFFFF).astype(np.uint32).view(np.float32)
-    if (
-        magnitude.max(initial=0) >> (31 - spare)
-        or not ((floats <= 1 << 24) & (floats == np.rint(floats))).all()
-    ):
-        raise CodecError("a factor holds other numbers than integers", expected="at most 2^24")
+    bits = np.abs(values.astype(np.int64)) << spare
+    known = bits <= int(np.float32(MOST).view(np.uint32))  # in the order of the floats
+    floats = np.where(known, bits, 0).astype(np.uint32).view(np.float32)
     whole = floats.astype(np.int32)
+    if not (known & (floats == whole)).all():
+        raise CodecError("a factor holds other numbers than integers", expected=f"at most {MOST}")
     return np.where(values < 0, -whole, whole)
 
 

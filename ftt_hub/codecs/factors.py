@@ -99,10 +99,11 @@ class FixedFactors:
         bits = np.empty(self.left.shape[0] * self.right.shape[1], dtype.numpy)
         step = self.left_step * self.right_step
         start = 0
-        for sums in products(self.left.astype(np.float64), self.right.astype(np.float64)):
-            sums *= step
-            bits[start : start + sums.size] = narrow_double(sums, dtype)
-            start += sums.size
+        with np.errstate(over="ignore"):
+            for sums in products(self.left.astype(np.float64), self.right.astype(np.float64)):
+                sums *= step
+                bits[start : start + sums.size] = narrow_double(sums, dtype)
+                start += sums.size
         magnitude = np.bitwise_and(bits, bits.dtype.type(dtype.sign_bit - 1))
         if magnitude.size and int(magnitude.max()) >= dtype.infinity:
             raise CodecError("the product overflows its dtype", expected=dtype.name)
