@@ -8,9 +8,9 @@ import click
 from ftt_hub.cli.options import json_option, registry_option, workers_option
 
 if TYPE_CHECKING:
-    from ftt_hub.convert.to_lora import LoraReport
+    from ftt_hub.convert.lora_report import LoraReport
 
-CODECS = ("exact", "anchored", "quantized", "auto")
+CODECS = ("factored", "exact", "anchored", "quantized", "auto")
 
 
 @click.group("convert", epilog="Example: ftt-hub convert from-peft ./my-lora ./adapter")
@@ -25,8 +25,8 @@ def command() -> None:
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
 @click.option("--base", metavar="MODEL", help="What it was trained on; default the one it names.")
-@click.option("--codec", type=click.Choice(CODECS), default="exact", show_default=True,
-              help="How Δ is stored.")  # fmt: skip
+@click.option("--codec", type=click.Choice(CODECS), default="factored", show_default=True,
+              help="How Δ is stored; factored keeps the factors of LoRA.")  # fmt: skip
 @click.option("--language", "languages", multiple=True, metavar="TAG", help="BCP-47; repeatable.")
 @click.option("--dataset", "datasets", multiple=True, metavar="ID",
               help="Training dataset; repeatable.")  # fmt: skip
@@ -148,6 +148,9 @@ def _print_lora(out: str, report: LoraReport) -> None:
         f"{out}: {size(report.nbytes)}, {len(rows)} modules, relative error {report.error:.4f} "
         f"over them, {report.total_error:.4f} over all of Δ"
     )
+    kept = sum(m.kept for m in report.modules)
+    if kept:
+        message(f"{kept} modules keep the factors that the adapter stores: no SVD")
     for item in report.left_out:
         fate = "saved whole" if item.saved else "left out"
         message(f"{fate}: {item.name} ({item.reason}; {item.share:.2%} of ‖Δ‖²)")

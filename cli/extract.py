@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ftt_hub.config import AdapterConfig
     from ftt_hub.extraction.trial import LossTrial
 
-CODECS = ("exact", "anchored", "quantized", "auto")
+CODECS = ("exact", "anchored", "quantized", "factored", "auto")
 METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 
 
@@ -25,7 +25,7 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 @click.argument("fine_tuned")
 @click.argument("out", type=click.Path())
 @click.option("--codec", type=click.Choice(CODECS), show_default="exact, or quantized with a limit",
-              help="How Δ is stored.")  # fmt: skip
+              help="How Δ is stored; factored is for LoRA folders.")  # fmt: skip
 @click.option("--bits", type=float, metavar="B", help="quantized: bits a weight, such as 0.2.")
 @click.option("--target-size", type=ByteSize(), metavar="SIZE",
               help="quantized: size of the container, such as 20MB.")  # fmt: skip

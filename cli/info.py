@@ -14,6 +14,8 @@ from ftt_hub.config import AdapterConfig
 @click.option("--layers", is_flag=True, help="Also ‖Δ‖/‖m‖ a layer.")
 @click.option("--channels", type=click.Path(), metavar="FILE",
               help="Write update signals a channel (QuantLRM) to this file.")  # fmt: skip
+@click.option("--source-base", metavar="MODEL",
+              help="--channels of an anchored adapter: its source base.")  # fmt: skip
 @registry_option
 @json_option
 def command(
@@ -21,6 +23,7 @@ def command(
     revision: str | None,
     layers: bool,
     channels: str | None,
+    source_base: str | None,
     registry: str | None,
     as_json: bool,
 ) -> None:
@@ -35,7 +38,7 @@ def command(
         norms = layer_norms(opened.container.entries.values())
         config, scales = opened.config, recommendations(opened.folder)
     if channels is not None:
-        _export(adapter, channels, revision, registry)
+        _export(adapter, channels, source_base, revision, registry)
     if as_json:
         print_json({"config": config.to_json(), "layers": norms})
         return
@@ -49,13 +52,18 @@ def command(
         )
 
 
-def _export(adapter: str, out: str, revision: str | None, registry: str | None) -> None:
+def _export(
+    adapter: str, out: str, source_base: str | None, revision: str | None, registry: str | None
+) -> None:
     from ftt_hub.cli.output import message, progress_bar
 
     from ftt_hub.converting import export_channels
 
     with progress_bar() as bar:
-        report = export_channels(adapter, out, revision=revision, registry=registry, progress=bar)
+        report = export_channels(
+            adapter, out, source_base=source_base, revision=revision, registry=registry,
+            progress=bar,
+        )  # fmt: skip
     message(f"{out}: channels of {report.matrices} matrices")
     if not report.exact:
         message("the adapter is lossy: its zeros are not all weights that did not change")

@@ -129,7 +129,7 @@ def check_shapes(
 def check_dtypes(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> Finding:
     """Which dtype does the result have?"""
     pairs = {
-        (entry.dtype.name, target.tensors[name].dtype.name)
+        (entry.weight_dtype.name, target.tensors[name].dtype.name)
         for name, entry in entries.items()
         if entry.slot is not None and name in target.tensors
     }

@@ -9,11 +9,13 @@ from ftt_hub.adapter import Adapter, open_adapter
 from ftt_hub.api import TransferAdapter
 from ftt_hub.convert import channels, from_peft, sparse_patch, to_lora
 from ftt_hub.convert.channels import ChannelReport
+from ftt_hub.convert.lora_report import LoraReport
 from ftt_hub.convert.low_rank import Goal
 from ftt_hub.convert.sparse_patch import PatchReport
-from ftt_hub.convert.to_lora import LoraOptions, LoraReport
+from ftt_hub.convert.to_lora import LoraOptions
 from ftt_hub.extraction.builder import Provenance
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.preparation import decodable
 from ftt_hub.progress import Progress
 
 PathLike = str | Path
@@ -24,7 +26,7 @@ def convert_from_peft(
     out_dir: PathLike,
     *,
     base: PathLike | None = None,
-    codec: str | Coding = "exact",
+    codec: str | Coding = "factored",
     provenance: Provenance | None = None,
     sketch: bool = True,
     workers: int | None = None,
@@ -38,7 +40,8 @@ def convert_from_peft(
         adapter: Folder, or ``namespace/name[@revision]`` on the Hub.
         out_dir: Folder to make; absent or empty.
         base: The model it was trained on; default the one it names.
-        codec: As for `extract`.
+        codec: ``factored`` keeps the factors of LoRA and AdaLoRA and stores all else by ``exact``;
+            the others as for `extract`.
         provenance: Languages, datasets, method, licence and ids.
         sketch: Store a sample of the base.
         workers: Threads.
@@ -153,6 +156,7 @@ def export_channels(
     adapter: PathLike | TransferAdapter,
     out: PathLike,
     *,
+    source_base: PathLike | None = None,
     revision: str | None = None,
     registry: PathLike | None = None,
     progress: Progress | None = None,
@@ -162,16 +166,19 @@ def export_channels(
     Args:
         adapter: An adapter, its folder, or its reference.
         out: The safetensors file to make.
+        source_base: What anchored frames decode against; default the one the adapter names.
         revision: Of the adapter.
         registry: ``"hf"`` or a folder.
         progress: Watches.
 
     Raises:
+        RefError: An anchored adapter's source base is not at hand.
         UnsupportedError: No weight matrix changed.
         OutputError: The file exists, or the disk is full.
     """
     opened = _opened(adapter, revision, registry)
-    return channels.export_channels(opened, Path(out), progress=progress)
+    with decodable(opened, source_base):
+        return channels.export_channels(opened, Path(out), progress=progress)
 
 
 def _opened(

@@ -144,10 +144,21 @@ def _values(block: DeltaBlock) -> Floats:
 def _add_wide(
     target: Bits, dtype: DType, delta: DeltaBlock, scale: float, result_dtype: DType
 ) -> Bits:
-    """Target + scale·(hi + lo) through float64, rounded once to the result's dtype."""
+    """Target + scale·(hi + lo) through float64, rounded once to the result's dtype.
+
+    Without lo the sum of two float32 numbers is rounded to 53 bits first, which is innocuous.
+    """
     base = widen(target, dtype).astype(np.float64)
     hi = widen(delta.hi, delta.dtype).astype(np.float64)
-    low_bits = np.zeros_like(delta.hi) if delta.lo is None else delta.lo
+    if delta.lo is None:
+        hi *= scale
+        base += hi
+        result = narrow_double(base, result_dtype)
+        untouched = np.flatnonzero(delta.hi == delta.dtype.sign_bit)
+        if untouched.size:
+            result[untouched] = convert(target[untouched], dtype, result_dtype)
+        return result
+    low_bits = delta.lo
     lo = widen(low_bits, delta.dtype).astype(np.float64)
     total = round_to_odd_sum(base, hi, lo) if scale == 1.0 else base + scale * (hi + lo)
     result = narrow_double(total, result_dtype)

@@ -16,7 +16,7 @@ from ftt_hub.checkpoint.remote import tokenizer_identity
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.config import AdapterConfig
 from ftt_hub.container.anchor import Anchor
-from ftt_hub.errors import FttError
+from ftt_hub.errors import FttError, HubError, RefError
 from ftt_hub.report import CompatibilityReport, Finding, Status
 from ftt_hub.transfer import (
     TransferPlan,
@@ -160,6 +160,40 @@ def anchored(
         container.anchor = None
         if source is not target:
             source.close()
+
+
+@contextmanager
+def decodable(adapter: Adapter, source_base: str | Path | None = None) -> Iterator[None]:
+    """Give the container the source base while it is used without any target.
+
+    Args:
+        adapter: The opened adapter.
+        source_base: Only read where frames need it; default the one the adapter names.
+
+    Raises:
+        RefError: The frames need the source base, and it is not at hand.
+    """
+    container, named = adapter.container, adapter.config.source_base
+    if not container.needs_source or container.anchor is not None:
+        yield
+        return
+    chosen = source_base or (f"{named.id}@{named.revision}" if named.revision else named.id)
+    try:
+        source = open_model(chosen)[0]
+    except (RefError, HubError) as error:
+        raise RefError(
+            f"an anchored adapter decodes against its source base only ({error.what})",
+            where=adapter.label,
+            expected=named.id,
+            found=chosen,
+            hint="Name its folder: --base, in info --source-base.",
+        ) from error
+    with source:
+        container.anchor = Anchor(source.label, source.tensors, source.read_bits)
+        try:
+            yield
+        finally:
+            container.anchor = None
 
 
 def refuse_impossible(report: CompatibilityReport, plan: TransferPlan) -> None:

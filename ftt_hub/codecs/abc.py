@@ -100,17 +100,24 @@ class Codec(Protocol):
         id: The name written into every container.
         exact: Whether every block comes back bit for bit.
         needs_source: Whether frames decode against the source base's bits only.
+        needs_first: Whether frames decode together with the first frame of their tensor.
     """
 
     id: ClassVar[str]
     exact: ClassVar[bool]
     needs_source: ClassVar[bool]
+    needs_first: ClassVar[bool]
 
     def encode(self, block: DeltaBlock, place: Place) -> bytes:
         """One frame; empty when the block changes nothing."""
 
     def decode(
-        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+        self,
+        frame: bytes,
+        count: int,
+        dtype: DType,
+        source: Bits | None = None,
+        first: bytes | None = None,
     ) -> DeltaBlock:
         """`count` elements from a frame.
 
@@ -120,6 +127,8 @@ class Codec(Protocol):
             dtype: Their dtype.
             source: Bits of the source base there, in that dtype; only read by codecs that need
                 the source base.
+            first: The tensor's first frame, where this is a later one; only read by codecs that
+                need it.
 
         Raises:
             CodecError: The frame is malformed or holds another number of elements.

@@ -39,6 +39,7 @@ class AnchoredCodec:
     id: ClassVar[str] = "anchored"
     exact: ClassVar[bool] = True
     needs_source: ClassVar[bool] = True
+    needs_first: ClassVar[bool] = False
 
     def encode(self, block: DeltaBlock, place: Place) -> bytes:
         if block.is_identity:
@@ -55,7 +56,12 @@ class AnchoredCodec:
         return frame
 
     def decode(
-        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+        self,
+        frame: bytes,
+        count: int,
+        dtype: DType,
+        source: Bits | None = None,
+        first: bytes | None = None,
     ) -> DeltaBlock:
         if not frame:
             return identity(count, dtype)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.anchored import AnchoredCodec
 from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.codecs.quantized import QuantizedCodec
 from ftt_hub.errors import UnsupportedError
 
 CODECS: Mapping[str, Callable[[], Codec]] = {
-    kind.id: kind for kind in (ExactCodec, AnchoredCodec, QuantizedCodec)
+    kind.id: kind for kind in (ExactCodec, AnchoredCodec, QuantizedCodec, FactoredCodec)
 }
 
 

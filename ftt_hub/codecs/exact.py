@@ -77,6 +77,7 @@ class ExactCodec:
     id: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
     needs_source: ClassVar[bool] = False
+    needs_first: ClassVar[bool] = False
 
     def encode(self, block: DeltaBlock, place: Place) -> bytes:
         del place
@@ -91,7 +92,12 @@ class ExactCodec:
         return _HEAD.pack(places.size, len(hi), len(where), len(lo)) + hi + where + lo
 
     def decode(
-        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+        self,
+        frame: bytes,
+        count: int,
+        dtype: DType,
+        source: Bits | None = None,
+        first: bytes | None = None,
     ) -> DeltaBlock:
         del source
         if not frame:

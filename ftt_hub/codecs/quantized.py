@@ -39,7 +39,7 @@ from ftt_hub.codecs.planes import (
     encode_plane,
 )
 from ftt_hub.errors import CodecError
-from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.rounding import narrow, widen
 
 NEAREST, STOCHASTIC, ROTATED = "nearest", "stochastic", "rotated"
@@ -84,6 +84,7 @@ class QuantizedCodec:
     id: ClassVar[str] = "quantized"
     exact: ClassVar[bool] = False
     needs_source: ClassVar[bool] = False
+    needs_first: ClassVar[bool] = False
 
     step: float = 2.0**-12
     rounding: str = STOCHASTIC
@@ -124,7 +125,12 @@ class QuantizedCodec:
         return quantized.astype(_WIDTHS[width])
 
     def decode(
-        self, frame: bytes, count: int, dtype: DType, source: Bits | None = None
+        self,
+        frame: bytes,
+        count: int,
+        dtype: DType,
+        source: Bits | None = None,
+        first: bytes | None = None,
     ) -> DeltaBlock:
         del source
         if not frame:
@@ -204,9 +210,12 @@ def _narrowed(values: NDArray[np.float32], dtype: DType) -> Bits:
 
 def delta_values(block: DeltaBlock) -> NDArray[np.float32]:
     """The sums hi + lo as new float32 values."""
-    values = widen(block.hi, block.dtype).copy()
-    if block.lo is not None:
-        values += widen(block.lo, block.dtype)
+    values = widen(block.hi, block.dtype)
+    if block.dtype is F32:
+        values = values.copy()  # F32 bits are viewed
+    places = block.places
+    if block.lo is not None and places.size:
+        values[places] += widen(block.lo[places], block.dtype)
     return values
 
 

@@ -172,10 +172,10 @@ def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | 
         first = alive[0][1]
         return Planned(replace(first, fine_tuned=None) if aliases else first)
     shape_of = _largest(name, alive)
-    chosen = stored[0][1].dtype if dtype is None else dtype
+    chosen = stored[0][1].weight_dtype if dtype is None else dtype
     if dtype is None:
         for _, entry in stored:
-            chosen = wider(chosen, entry.dtype)
+            chosen = wider(chosen, entry.weight_dtype)
     source = next((e.source for _, e in alive if e.source is not None), None)
     entry = replace(
         shape_of, dtype=chosen, source=source, fine_tuned=None, slot=1, codec=None, error=None,

@@ -14,6 +14,8 @@ import numpy as np
 from ftt_hub.closing import Closing
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.codecs.catalogue import codec
+from ftt_hub.codecs.factored import FactoredCodec, joined
+from ftt_hub.codecs.factors import FixedFactors
 from ftt_hub.container.anchor import Anchor
 from ftt_hub.container.index import TensorEntry, decode_index
 from ftt_hub.errors import CheckpointError, CodecError, IntegrityError
@@ -192,16 +194,34 @@ class Container(Closing):
         if chosen.needs_source and self.anchor is not None and frame:
             first = sum(block.elements for block in entry.blocks[:number])
             source = self.anchor.bits(entry, first, elements)
+        opening = self.frame(entry, 0) if chosen.needs_first and number and frame else None
         try:
-            return chosen.decode(frame, elements, entry.dtype, source)
+            return chosen.decode(frame, elements, entry.dtype, source, opening)
         except CodecError as error:
-            raise CodecError(
-                error.what,
-                where=f"{self.folder}: {entry.name}, block {number}",
-                expected=error.expected,
-                found=error.found,
-                hint="The adapter is damaged: download it again.",
-            ) from error
+            raise self._damaged(error, f"{entry.name}, block {number}") from error
+
+    def _damaged(self, error: CodecError, what: str) -> CodecError:
+        return CodecError(
+            error.what,
+            where=f"{self.folder}: {what}",
+            expected=error.expected,
+            found=error.found,
+            hint="The adapter is damaged: download it again.",
+        )
+
+    def factors(self, entry: TensorEntry) -> FixedFactors | None:
+        """The factors that a tensor's Δ is stored as, ``None`` where it is stored otherwise.
+
+        Raises:
+            IntegrityError: A frame does not match its hash or does not decode.
+        """
+        if entry.codec != FactoredCodec.id or not entry.blocks or not entry.blocks[0].length:
+            return None
+        frames = ((self.frame(entry, n), block.elements) for n, block in enumerate(entry.blocks))
+        try:
+            return joined(frames, entry.row_elements)
+        except CodecError as error:
+            raise self._damaged(error, entry.name) from error
 
     def decode_range(
         self, entry: TensorEntry, start: int, count: int

@@ -1,52 +1,20 @@
 """What the tensors of a checkpoint are in the model: linear layers, embeddings, or something else.
 
-Asked of transformers' own modules, built without weights from the config an adapter carries.
+Asked of transformers' own modules, built without weights from the config an adapter carries; plain
+decoders are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftt_hub.convert.places import EMBEDDING, LINEAR, OTHER, TRANSPOSED, Architecture, Place
+from ftt_hub.convert.plain_decoders import describe_plain
 from ftt_hub.errors import UnsupportedError
-from ftt_hub.live.names import map_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LINEAR, TRANSPOSED, EMBEDDING, OTHER = "linear", "transposed", "embedding", "other"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a checkpoint tensor sits in the model.
-
-    Attributes:
-        module: Path of the module; empty when several tensors became one parameter.
-        parameter: Its name there.
-        kind: ``linear``, ``transposed`` (a linear layer that stores inputs × outputs),
-            ``embedding`` or ``other``.
-    """
-
-    module: str
-    parameter: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """The modules behind checkpoint names.
-
-    Attributes:
-        places: By checkpoint name.
-        linear_modules: Paths of all linear layers.
-        tied: Parameters that are another name of one, such as lm_head of the embedding.
-    """
-
-    places: Mapping[str, Place]
-    linear_modules: tuple[str, ...]
-    tied: Mapping[str, str]
 
 
 def _model(config: Mapping[str, Any]) -> PreTrainedModel:
@@ -80,8 +48,16 @@ def describe(config: Mapping[str, Any], names: Iterable[str]) -> Architecture:
     Raises:
         UnsupportedError: transformers has no such model.
     """
+    names = list(names)
+    return describe_plain(config, names) or described_by_transformers(config, names)
+
+
+def described_by_transformers(config: Mapping[str, Any], names: Iterable[str]) -> Architecture:
+    """As `describe`, of the model that transformers builds on the meta device."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
+
+    from ftt_hub.live.names import map_names
 
     model = _model(config)
     modules = dict(model.named_modules())

@@ -11,6 +11,9 @@ from ftt_hub import hub
 from ftt_hub.checkpoint.headers import TOKENIZER_FILES, ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.codecs.abc import Codec
+from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.config import AdapterConfig
 from ftt_hub.convert.merged import MergedModel
 from ftt_hub.convert.peft_folder import CONFIG, WEIGHTS, PeftFolder, read_peft_folder
@@ -172,8 +175,10 @@ def from_peft(
 ) -> AdapterConfig:
     """Make a transfer adapter of a PEFT adapter.
 
-    Δ is what PEFT's own merging does to each weight, so that base + Δ is `merge_and_unload()` bit
-    for bit in the base's dtype.
+    Where the update of a weight is a product of two matrices (LoRA, AdaLoRA), codec `factored`, the
+    default, keeps them. With any other codec, and for all other weights, Δ is what PEFT's own
+    merging does to each weight, so that base + Δ is `merge_and_unload()` bit for bit in the base's
+    dtype.
 
     Raises:
         RefError: The adapter or its base is not at hand.
@@ -194,10 +199,17 @@ def from_peft(
             source_id=given.source_id or source.name,
             fine_tuned_id=given.fine_tuned_id or _adapter_name(adapter, found),
         )
+        chosen = coding or Coding(FactoredCodec.id)
+        codec = _codec(merged) if chosen.codec == FactoredCodec.id else None
         return AdapterBuilder(
-            Model(opened, headers), Model(merged, tuned), out, known, coding or Coding(), sketch,
-            workers, progress or Silent(), trial, _record(found, source),
+            Model(opened, headers), Model(merged, tuned), out, known, chosen, sketch,
+            workers, progress or Silent(), trial, _record(found, source), codec,
         ).build(resume=resume)  # fmt: skip
+
+
+def _codec(merged: MergedModel) -> Codec:
+    """`factored` where the adapter has factors at all, else `exact`."""
+    return FactoredCodec(find=merged.factors) if merged.has_factors else ExactCodec()
 
 
 def _adapter_name(text: str | Path, adapter: PeftFolder) -> str:

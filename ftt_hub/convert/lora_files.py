@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftt_hub.config import AdapterConfig
-from ftt_hub.convert.architecture import TRANSPOSED, Architecture
+from ftt_hub.convert.places import TRANSPOSED, Architecture
 from ftt_hub.staging import writing
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ vectors exactly, at a fraction of the cost of an SVD. Where it is long, a random
 (Halko, Martinsson and Tropp 2011, algorithms 4.4 and 5.1: power iterations with a QR after every
 step, oversampling), with all the iterates kept as one block Krylov space (Musco and Musco 2015,
 algorithm 2), which flat spectra such as those of Δ need. What a subspace captures is measured, not
-estimated: ‖Δ‖² − ‖UᵀΔ‖² is the squared error.
+estimated: ‖Δ‖² − ‖UᵀΔ‖² is the squared error, and ‖Δ‖² the trace of the Gram matrix.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ftt_hub.errors import FttError
 
 GRAM_SIDE = 1536
 """Smaller side up to which the Gram matrix is decomposed."""
+SMALL = 1e-4
+"""Share of ‖Δ‖² below which the residual is measured on the difference itself."""
 OVERSAMPLE = 16
 ITERATIONS = 4
 FIRST_RANK = 32
@@ -69,12 +71,14 @@ class Factors:
         right: Rank × columns.
         square: ‖Δ‖².
         residual: ‖Δ − left · right‖².
+        kept: Whether Δ was stored as these factors.
     """
 
     left: torch.Tensor
     right: torch.Tensor
     square: float
     residual: float
+    kept: bool = False
 
     @property
     def rank(self) -> int:
@@ -99,15 +103,42 @@ def factorize(matrix: torch.Tensor, goal: Goal, *, seed: int = 0) -> Factors:
     if matrix.shape[0] > matrix.shape[1]:
         turned = factorize(matrix.T, goal, seed=seed)
         return Factors(turned.right.T, turned.left.T, turned.square, turned.residual)
-    square = float(matrix.double().square().sum())
-    basis, values = _leading(matrix, goal, square, seed)
+    gram = _gram(matrix) if matrix.shape[0] <= GRAM_SIDE else None
+    square = float(_squares(matrix) if gram is None else gram.diagonal().double().sum())
+    basis, values = _leading(matrix, gram, goal, square, seed)
     rank = _rank(values, goal, square)
     basis, values = basis[:, :rank], values[:rank]
     projected = basis.T @ matrix
-    residual = max(0.0, square - float(projected.double().square().sum()))
+    residual = square - float(_squares(projected))
+    if residual < SMALL * square:  # the difference of two float32 sums would say little
+        residual = float(_squares(matrix - basis @ projected))
     scale = values.clamp_min(0).sqrt().sqrt()  # the root of the singular value
     safe = torch.where(scale > 0, scale, torch.ones_like(scale))
     return Factors(basis * scale, projected / safe[:, None], square, residual)
+
+
+@torch.no_grad()
+def shortened(left: torch.Tensor, right: torch.Tensor, goal: Goal) -> Factors:
+    """Factors of left · right that meet a goal: these themselves where their rank is asked for.
+
+    Fewer components come from the singular values of the product, by QR of both factors: exact, and
+    Δ is never made.
+
+    Args:
+        left: Rows × rank, float64.
+        right: Rank × columns, float64.
+        goal: Rank, energy or error.
+    """
+    square = float(((left.T @ left) * (right @ right.T)).sum())
+    if goal.rank is not None and goal.rank >= right.shape[0]:
+        return Factors(left.float(), right.float(), square, 0.0, kept=True)
+    (ours, upper), (theirs, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
+    u, values, v = torch.linalg.svd(upper @ lower.T)
+    rank = _rank(values.square(), goal, square)
+    root = values[:rank].sqrt()
+    residual = float(values[rank:].square().sum())
+    first, second = ours @ u[:, :rank] * root, (theirs @ v[:rank].T * root).T
+    return Factors(first.float(), second.float(), square, residual)
 
 
 def _rank(values: torch.Tensor, goal: Goal, square: float) -> int:
@@ -119,25 +150,36 @@ def _rank(values: torch.Tensor, goal: Goal, square: float) -> int:
     return min(len(values), 1 + int(torch.searchsorted(held, torch.tensor(wanted).to(held))))
 
 
+def _gram(matrix: torch.Tensor) -> torch.Tensor:
+    """Matrix · matrixᵀ; NumPy computes one half of it only, which torch does not."""
+    if matrix.device.type != "cpu":
+        return matrix @ matrix.T
+    values = matrix.numpy()
+    return torch.from_numpy(values @ values.T)
+
+
+def _squares(matrix: torch.Tensor) -> torch.Tensor:
+    """‖matrix‖², row by row in float32 and over the rows in float64."""
+    lengths: torch.Tensor = torch.linalg.vector_norm(matrix, dim=1)
+    return lengths.double().square().sum()
+
+
 def _leading(
-    matrix: torch.Tensor, goal: Goal, square: float, seed: int
+    matrix: torch.Tensor, gram: torch.Tensor | None, goal: Goal, square: float, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Leading left singular vectors, and squared singular values, in descending order."""
     side = matrix.shape[0]
     rank = goal.rank if goal.rank is not None else FIRST_RANK
-    while side > GRAM_SIDE and (ITERATIONS + 1) * (rank + OVERSAMPLE) < side:
+    while gram is None and (ITERATIONS + 1) * (rank + OVERSAMPLE) < side:
         basis, values = _krylov(matrix, rank + OVERSAMPLE, seed)
         if goal.share is None:
             return basis[:, :rank], values[:rank]
         if float(values[:rank].double().sum()) >= goal.share * square:
             return basis[:, :rank], values[:rank]
         rank *= 2
-    return _gram(matrix)
-
-
-def _gram(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    return vectors.flip(1), values.flip(0)
+    values, vectors = torch.linalg.eigh(_gram(matrix) if gram is None else gram)
+    kept = side if goal.rank is None else min(goal.rank, side)
+    return vectors[:, side - kept :].flip(1), values[side - kept :].flip(0)
 
 
 def _krylov(matrix: torch.Tensor, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

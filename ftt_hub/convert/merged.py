@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.codecs.factored import PlainFactors
 from ftt_hub.convert import skeleton
+from ftt_hub.convert.peft_factors import factors_of, has_factors
 from ftt_hub.convert.peft_folder import PeftFolder
 from ftt_hub.errors import CheckpointError, NonFiniteError, UnsupportedError
 from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits
@@ -208,6 +210,19 @@ class MergedModel:
         if tuple(value.shape) != self.tensors[name].shape:
             raise CheckpointError("merging changed the shape", where=name)
         return value.to(wanted).contiguous()
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether the change of some weight is a product of two matrices."""
+        return any(has_factors(module) for _, module in self._owner.values())
+
+    def factors(self, name: str) -> PlainFactors | None:
+        """The factors of a weight's change, ``None`` where it is no such product."""
+        prefix, module = self._owner.get(self._keys.get(name, name), ("", None))
+        if module is None or self._keys.get(name, name) != f"{prefix}.weight":
+            return None
+        with self._lock:
+            return factors_of(module)
 
     def _merged(self, prefix: str, module: nn.Module) -> State:
         """The parameters of one module after PEFT has merged it; the module is put back."""

@@ -15,83 +15,19 @@ from ftt_hub.adapter import Adapter
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.codecs.quantized import delta_values
 from ftt_hub.container.index import DELTA, TensorEntry
-from ftt_hub.convert.architecture import LINEAR, TRANSPOSED, Architecture, describe
+from ftt_hub.convert.architecture import describe
 from ftt_hub.convert.lora_files import lora_config, readme, write_tensors
-from ftt_hub.convert.low_rank import Factors, Goal, factorize
+from ftt_hub.convert.lora_report import LeftOut, LoraReport, ModuleRank
+from ftt_hub.convert.low_rank import Factors, Goal, factorize, shortened
+from ftt_hub.convert.places import LINEAR, TRANSPOSED, Architecture
 from ftt_hub.convert.whole import whole_values
 from ftt_hub.errors import FttError, UnsupportedError
 from ftt_hub.parallel import default_workers, map_unordered
+from ftt_hub.preparation import decodable
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import staged_folder, write_atomic
 
 _HEAD = re.compile(r"(^|\.)(lm_head|score|classifier|embed_out|output_projection)$")
-
-
-@dataclass(frozen=True)
-class ModuleRank:
-    """What became of one linear layer.
-
-    Attributes:
-        module: Its path in the model.
-        rank: Components kept.
-        error: ‖Δ − BA‖/‖Δ‖, measured on the factors before they were rounded.
-    """
-
-    module: str
-    rank: int
-    error: float
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A changed tensor that LoRA does not carry.
-
-    Attributes:
-        name: Checkpoint name.
-        reason: Why.
-        share: Its share of ‖Δ‖².
-        saved: Whether it went into `modules_to_save`.
-    """
-
-    name: str
-    reason: str
-    share: float
-    saved: bool
-
-
-@dataclass(frozen=True)
-class LoraReport:
-    """How faithful a LoRA adapter is.
-
-    Attributes:
-        folder: Where it lies.
-        modules: Every linear layer it changes.
-        left_out: Everything else that Δ changes.
-        error: ‖Δ − Δ̂‖/‖Δ‖ over the linear layers.
-        total_error: The same over all of Δ, what is left out counted as lost.
-        nbytes: Bytes of the weights.
-    """
-
-    folder: Path
-    modules: tuple[ModuleRank, ...]
-    left_out: tuple[LeftOut, ...]
-    error: float
-    total_error: float
-    nbytes: int
-
-    def to_json(self) -> dict[str, object]:
-        """JSON-ready form."""
-        return {
-            "folder": str(self.folder),
-            "error": self.error,
-            "total_error": self.total_error,
-            "bytes": self.nbytes,
-            "modules": {m.module: {"rank": m.rank, "error": m.error} for m in self.modules},
-            "left_out": {
-                item.name: {"reason": item.reason, "share": item.share, "saved": item.saved}
-                for item in self.left_out
-            },
-        }
 
 
 @dataclass(frozen=True)
@@ -166,20 +102,42 @@ def _split(adapter: Adapter, model: Architecture, targets: Sequence[str]) -> _Sp
 
 def read_delta(adapter: Adapter, entry: TensorEntry) -> torch.Tensor:
     """All of a tensor's Δ as float32."""
+    if len(entry.blocks) == 1:
+        return torch.from_numpy(delta_values(adapter.container.decode(entry, 0))).view(entry.shape)
     flat = np.empty(entry.count, np.float32)
     for start, block in adapter.container.decode_range(entry, 0, entry.count):
         flat[start : start + block.hi.size] = delta_values(block)
     return torch.from_numpy(flat).reshape(entry.shape)
 
 
-def _torch_dtype(options: LoraOptions, entry: TensorEntry) -> torch.dtype:
+def _torch_dtype(options: LoraOptions, entry: TensorEntry, factors: Factors) -> torch.dtype:
+    """What was asked for, else the shortest that holds kept factors, else that of Δ."""
+    if options.dtype is None and factors.kept:
+        held = (d for d in (torch.bfloat16, torch.float16) if _survive(factors, d))
+        return next(held, torch.float32)
     found = getattr(torch, options.dtype or entry.dtype.torch_name or "", None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise FttError("no such float dtype", where="dtype", found=options.dtype)
     return found
 
 
+def _survive(factors: Factors, dtype: torch.dtype) -> bool:
+    return all(torch.equal(t.to(dtype).float(), t) for t in (factors.left, factors.right))
+
+
 Tensors = dict[str, torch.Tensor]
+
+
+def _factors(adapter: Adapter, entry: TensorEntry, turned: bool, options: LoraOptions) -> Factors:
+    """The factors of one layer: those the adapter stores, or a decomposition of its Δ."""
+    stored = adapter.container.factors(entry)
+    if stored is None:
+        matrix = read_delta(adapter, entry).to(options.device)
+        return factorize(matrix.T if turned else matrix, options.goal, seed=options.seed)
+    left, right = (torch.from_numpy(part) for part in stored.values)
+    return (
+        shortened(right.T, left.T, options.goal) if turned else shortened(left, right, options.goal)
+    )
 
 
 def _factorized(
@@ -194,11 +152,8 @@ def _factorized(
 
     def run(entry: TensorEntry) -> tuple[str, Factors, Tensors]:
         place = model.places[entry.name]
-        matrix = read_delta(adapter, entry).to(options.device)
-        if place.kind == TRANSPOSED:
-            matrix = matrix.T
-        factors = factorize(matrix, options.goal, seed=options.seed)
-        dtype = _torch_dtype(options, entry)
+        factors = _factors(adapter, entry, place.kind == TRANSPOSED, options)
+        dtype = _torch_dtype(options, entry, factors)
         key = f"base_model.model.{place.module}"
         stored = {
             f"{key}.lora_A.weight": factors.right.to("cpu", dtype).contiguous(),
@@ -232,6 +187,7 @@ def to_lora(
         progress: Watches.
 
     Raises:
+        RefError: An anchored adapter's source base is not at hand.
         UnsupportedError: No linear layer is left, or what changed cannot be saved whole.
         OutputError: `out` is not empty, or the disk is full.
     """
@@ -249,11 +205,12 @@ def to_lora(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // count))  # a layer a thread beats threads in a layer
     try:
-        for module, factors, stored in _factorized(adapter, split, model, options, count, watch):
-            ranks[module] = factors.rank
-            modules.append(ModuleRank(module, factors.rank, factors.error))
-            square, residual = square + factors.square, residual + factors.residual
-            tensors.update(stored)
+        with decodable(adapter, base):
+            for module, found, stored in _factorized(adapter, split, model, options, count, watch):
+                ranks[module] = found.rank
+                modules.append(ModuleRank(module, found.rank, found.error, found.kept))
+                square, residual = square + found.square, residual + found.residual
+                tensors.update(stored)
     finally:
         torch.set_num_threads(threads)
     watch.finish()

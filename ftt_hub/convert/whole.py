@@ -10,7 +10,7 @@ import torch
 
 from ftt_hub.adapter import Adapter
 from ftt_hub.assembly import Assembler, ranges
-from ftt_hub.convert.architecture import Architecture
+from ftt_hub.convert.places import Architecture
 from ftt_hub.errors import UnsupportedError
 from ftt_hub.preparation import prepared
 from ftt_hub.tensors.dtypes import DType

@@ -91,6 +91,7 @@ class AdapterBuilder:
         progress: Watches.
         trial: Text on which codecs are tried before one is chosen.
         extra: Keys that begin with ``x-`` for the manifest.
+        codec: A codec in place of the one that `coding` leads to.
     """
 
     source: Model
@@ -103,6 +104,7 @@ class AdapterBuilder:
     progress: Progress = field(default_factory=Silent)
     trial: LossTrial | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    codec: Codec | None = None
 
     def build(self, *, resume: bool = False) -> AdapterConfig:
         """Make the folder; it appears whole or not at all.
@@ -115,7 +117,7 @@ class AdapterBuilder:
         pairs = self._pairs()
         tokens = self._tokens()
         self._check_partial(resume)
-        codec = choose_codec(
+        codec = self.codec or choose_codec(
             self._tried(), pairs, self.source.checkpoint, self.tuned.checkpoint, self.workers,
             self.progress,
         )  # fmt: skip

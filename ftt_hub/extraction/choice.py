@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ftt_hub.codecs import rate
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.catalogue import codec as codec_of
+from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, STOCHASTIC, QuantizedCodec, round_step
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.encoding import Weights
@@ -28,7 +29,7 @@ class Coding:
     """How Δ is to be stored; at most one of the limits.
 
     Attributes:
-        codec: ``exact``, ``anchored``, ``quantized`` or ``auto``.
+        codec: ``exact``, ``anchored``, ``quantized``, ``auto``, or for PEFT adapters ``factored``.
         bits: Bits a weight, over all weights of the fine-tuned model.
         target_size: Bytes of the container, hit within 3%.
         max_error: Largest ‖Δ̂ − Δ‖ / ‖Δ‖, with rounding to nearest.
@@ -65,8 +66,9 @@ class Coding:
             if not (math.isfinite(value) and value > 0):
                 raise ExtractionError(f"the {name} must be a positive number", found=value)
         if (given or self.rounding) and self.codec not in ("quantized", AUTO):
+            what = "keeps factors" if self.codec == FactoredCodec.id else "is lossless"
             raise ExtractionError(
-                f"codec {self.codec} is lossless and takes no limit",
+                f"codec {self.codec} {what} and takes no limit",
                 found=", ".join(given) or self.rounding,
                 hint="Add --codec quantized.",
             )
@@ -96,6 +98,13 @@ def choose_codec(
         ExtractionError: The limit cannot be met.
         UnsupportedError: Unknown codec.
     """
+    if coding.codec == FactoredCodec.id:
+        raise ExtractionError(
+            "the factors of Δ are not known",
+            expected="a PEFT adapter whose update is a product of two matrices, such as LoRA",
+            found="two models",
+            hint="Use --codec exact or quantized.",
+        )
     if coding.codec not in ("quantized", AUTO):
         return codec_of(coding.codec)
     if coding.step is not None and coding.rounding != ROTATED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from ftt_hub import delta
 from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
 from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
 from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.container.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.container.writer import SlotStore
 from ftt_hub.delta import DeltaStatistics
@@ -25,7 +26,7 @@ from ftt_hub.errors import (
 )
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.staging import writing
-from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import convert
 
@@ -197,55 +198,69 @@ class Encoder:
         return TensorResult(entry, DeltaStatistics(count=pair.either.count))
 
     def _encode(self, pair: Pair, file: BinaryIO) -> TensorResult:
-        dtype = pair.dtype
+        codec = codec_for(self.codec, pair)
+        dtype = F32 if isinstance(codec, FactoredCodec) else pair.dtype
         source = _Reader(self.source, pair.source, dtype)
         tuned = _Reader(self.tuned, pair.tuned, dtype)
-        codec = codec_for(self.codec, pair)
-        statistics, blocks, end = DeltaStatistics(), [], 0
+        statistics, blocks, end, first = DeltaStatistics(), [], 0, None
         for start, count in self._blocks(pair):
             base, fine = source.read(start, count), tuned.read(start, count)
             block, sums = delta.compute(base, fine, dtype)
             place = Place(pair.name, start, base, fine, row_length(pair.either.shape, count))
             frame = codec.encode(block, place)
-            sums.error_square = _check(codec, frame, block, place)
+            first = first if start else frame
+            _check(codec, frame, block, place, first, sums)
             file.write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
             end += len(frame)
             statistics.add(sums)
         source.finish(pair.either.count)
-        return TensorResult(_entry(pair, source, tuned, blocks, statistics, codec), statistics)
+        entry = _entry(pair, source, tuned, blocks, statistics, codec)
+        return TensorResult(replace(entry, dtype=dtype) if entry.blocks else entry, statistics)
 
 
 def codec_for(codec: Codec, pair: Pair) -> Codec:
     """The codec of one tensor: where a lossy one was chosen, small and new tensors stay exact.
 
-    Norms and biases (1-D) are tiny and sensitive; an added tensor is values, not changes.
+    Norms and biases (1-D) are tiny and sensitive; an added tensor is values, not changes. So does a
+    tensor without factors, where these were to be stored.
     """
+    if isinstance(codec, FactoredCodec):
+        known = codec.of(pair.name, pair.either.shape) if pair.role == DELTA else None
+        return known or ExactCodec()
     small = len(pair.either.shape) < 2 or pair.role == ADDED
     return ExactCodec() if small and (not codec.exact or codec.needs_source) else codec
 
 
-def _check(codec: Codec, frame: bytes, block: DeltaBlock, place: Place) -> float:
+def _check(
+    codec: Codec,
+    frame: bytes,
+    block: DeltaBlock,
+    place: Place,
+    first: bytes | None,
+    sums: DeltaStatistics,
+) -> None:
     """Decode what was just encoded: an exact Δ must come back and rebuild the fine-tuned model.
 
-    Returns:
-        Σ (Δ̂ − Δ)².
+    Adds Σ (Δ̂ − Δ)² to the sums. Of factors, Δ is their own product: the fine-tuned model holds it
+    rounded to its weights.
     """
-    decoded = codec.decode(frame, block.hi.size, block.dtype, place.source)
-    if not codec.exact:
-        return delta.error_square(decoded, block)
-    if (
+    decoded = codec.decode(frame, block.hi.size, block.dtype, place.source, first)
+    if isinstance(codec, FactoredCodec):
+        sums.delta_square, sums.error_square = codec.measure(decoded, place)
+    elif not codec.exact:
+        sums.error_square = delta.error_square(decoded, block)
+    elif not (
         decoded.equals(block)
         and place.source is not None
         and place.tuned is not None
         and delta.rebuilds(place.source, decoded, place.tuned)
     ):
-        return 0.0
-    raise IntegrityError(
-        "the encoded delta does not give the fine-tuned tensor back",
-        where=place.name,
-        hint="Please report this as a defect.",
-    )
+        raise IntegrityError(
+            "the encoded delta does not give the fine-tuned tensor back",
+            where=place.name,
+            hint="Please report this as a defect.",
+        )
 
 
 def _entry(
@@ -262,7 +277,7 @@ def _entry(
         rounded(math.sqrt(statistics.source_square)),
     )
     shape = pair.either.shape
-    if role == DELTA and ours == theirs:
+    if role == DELTA and ours == theirs and not any(block.length for block in blocks):
         return TensorEntry(pair.name, UNCHANGED, pair.dtype, shape, ours, theirs)
     error = None if codec.exact else rounded(math.sqrt(statistics.error_square))
     rows = min(pair.source.shape[0], shape[0]) if role == RESIZED and pair.source else None

@@ -156,7 +156,8 @@ def round_to_odd_sum(
 def narrow_double(values: NDArray[np.float64], dtype: DType) -> Bits:
     """Bits of float64 values rounded once to BF16, F16 or F32.
 
-    BF16 goes through float32 rounded to odd, so that no double rounding occurs.
+    BF16 goes through float32; where that lies halfway between two BF16 numbers it is moved towards
+    the value it was rounded from, so that no double rounding occurs.
     """
     with np.errstate(over="ignore"):
         if dtype is F16:
@@ -165,11 +166,11 @@ def narrow_double(values: NDArray[np.float64], dtype: DType) -> Bits:
     if dtype is F32:
         return single.view(np.uint32)
     raw = single.view(np.int32)
-    back = single.astype(np.float64)
-    adjust = (back != values) & ((raw & 1) == 0)
-    away = np.abs(values) > np.abs(back)
-    odd = raw + np.where(adjust, np.where(away, 1, -1), 0).astype(np.int32)
-    return narrow(odd.view(np.float32), dtype)
+    halfway = np.flatnonzero((raw & 0xFFFF) == 0x8000)  # only there does rounding twice matter
+    back, exact = single[halfway].astype(np.float64), values[halfway]
+    away = np.abs(exact) > np.abs(back)
+    raw[halfway] += np.where(back != exact, np.where(away, 1, -1), 0).astype(np.int32)
+    return narrow(single, dtype)
 
 
 def all_finite(bits: Bits, dtype: DType) -> bool:

@@ -1,0 +1,71 @@
+"""Decoders whose checkpoint names are their modules' paths: known without building the model.
+
+Importing transformers' model classes takes seconds, longer than factorising a small model. A test
+builds each of these with transformers and compares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ftt_hub.convert.places import EMBEDDING, LINEAR, OTHER, Architecture, Place
+
+PLAIN: Mapping[str, str] = {
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
+"""Model type → the one architecture that is meant."""
+
+_LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+            "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+_LAYER = r"model\.layers\.(\d+)\."
+_KINDS = (
+    (re.compile(_LAYER + r"(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)"), LINEAR),
+    (re.compile(_LAYER + r"(?:self_attn\.[qk]_norm|\w+_layernorm)"), OTHER),
+    (re.compile(r"model\.norm"), OTHER),
+    (re.compile(r"model\.embed_tokens"), EMBEDDING),
+    (re.compile(r"lm_head"), LINEAR),
+)
+
+
+def _place(name: str, layers: int) -> Place | None:
+    module, _, parameter = name.rpartition(".")
+    for pattern, kind in _KINDS:
+        match = pattern.fullmatch(module)
+        if match is None or parameter not in (
+            ("weight", "bias") if kind == LINEAR else ("weight",)
+        ):
+            continue
+        return (
+            Place(module, parameter, kind)
+            if not match.lastindex or int(match[1]) < layers
+            else None
+        )
+    return None
+
+
+def describe_plain(config: Mapping[str, Any], names: Iterable[str]) -> Architecture | None:
+    """The modules behind checkpoint names, or ``None`` where transformers has to be asked."""
+    layers, classes = config.get("num_hidden_layers"), config.get("architectures")
+    wanted = PLAIN.get(str(config.get("model_type")))
+    if wanted is None or classes != [wanted] or not isinstance(layers, int):
+        return None
+    tied = config.get("tie_word_embeddings")
+    if not isinstance(tied, bool):
+        return None
+    found = {name: _place(name, layers) for name in names}
+    places = {name: place for name, place in found.items() if place is not None}
+    if len(places) < len(found):
+        return None
+    linear = [f"model.layers.{i}.{name}" for i in range(layers) for name in _LINEARS]
+    ties = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
+    return Architecture(places, (*linear, "lm_head"), ties)
