@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from ftt_hub.assembly import Assembler, ranges
@@ -109,18 +110,21 @@ class DeltaSlice:
         """Rows as a new tensor; only the blocks that hold them are read and decoded."""
         plan = self._plan
         shape = (len(rows), *plan.shape[1:]) if plan.shape else ()
-        out = torch.empty(shape, dtype=self.dtype)
         width = plan.row_elements
         low, high = rows.start * width, rows.stop * width
         if low >= high:
-            return out
+            return torch.empty(shape, dtype=self.dtype)
+        parts = [p for p in ranges(plan) if p[0] < high and p[0] + p[1] > low]
+        if len(parts) == 1:  # the usual case: nothing to put together
+            bits = self._assembler.bits(plan, low, high - low)
+            return torch.from_numpy(bits.view(np.uint8)).view(self.dtype).view(shape)
+        out = torch.empty(shape, dtype=self.dtype)
         flat = out.view(-1).view(torch.uint8).numpy().view(plan.dtype.numpy)
 
         def fill(part: tuple[int, int]) -> None:
             start, stop = max(low, part[0]), min(high, part[0] + part[1])
             flat[start - low : stop - low] = self._assembler.bits(plan, start, stop - start)
 
-        parts = [p for p in ranges(plan) if p[0] < high and p[0] + p[1] > low]
         workers = None if high - low >= PARALLEL_FROM else 1
         for _ in map_unordered(fill, parts, workers):
             pass

@@ -74,6 +74,8 @@ def round_to_odd_sum(
     """The exact sum a + b + c, rounded to odd in float64 (Boldo and Melquiond 2008, Fig. 3)."""
     uh, ul = two_sum(b, c)
     th, tl = two_sum(a, uh)
+    if not tl.any() and not ul.any():
+        return np.asarray(th, np.float64)
     residue = _add_to_odd(np.asarray(tl, np.float64), np.asarray(ul, np.float64))
     return _add_to_odd(np.asarray(th, np.float64), residue)
 
@@ -101,5 +103,6 @@ def all_finite(bits: Bits, dtype: DType) -> bool:
     """Whether no element is NaN or infinite."""
     if bits.size == 0:
         return True
-    magnitude = np.bitwise_and(bits, bits.dtype.type(dtype.sign_bit - 1))
-    return int(magnitude.max()) < dtype.infinity
+    # As signed integers the positive numbers come last, as unsigned ones the negative: no copy.
+    positive = bits.view(np.dtype(f"<i{bits.itemsize}")).max()
+    return int(positive) < dtype.infinity and int(bits.max()) < dtype.infinity + dtype.sign_bit
