@@ -89,8 +89,9 @@ class ExactCodec:
         places = block.places
         where = lo = b""
         if block.lo is not None and places.size:
-            where = encode_places(places)
-            lo = encode_plane(_relative(block.lo[places], block.hi[places], block.dtype))
+            relative = _relative(block.lo[places], block.hi[places], block.dtype)
+            side = places.size < block.hi.size // 32
+            where, lo = encode_places(places, side=side), encode_plane(relative, side=side)
         return _HEAD.pack(places.size, len(hi), len(where), len(lo)) + hi + where + lo
 
     def decode(

@@ -32,8 +32,8 @@ _PCODEC_LEVELS = ((1 << 13, 8), (1 << 17, 10), (1 << 31, 12))
 """pcodec's level for planes up to so many elements: a level doubles the bins of the one before,
 and their table must pay for itself."""
 
-_REST_LEVELS = ((1 << 15, 6), (1 << 31, 8))
-"""Likewise for what symbols leave over: a few percent of a frame, and up to a third of the time."""
+_SIDE_LEVELS = ((1 << 15, 6), (1 << 31, 8))
+"""Likewise for planes that are a few percent of a frame, and were up to a third of the time."""
 
 Plane = NDArray[np.signedinteger[Any]]
 
@@ -69,16 +69,23 @@ def sampled(plane: NDArray[Any], count: int) -> NDArray[Any]:
     return np.concatenate([plane[i * stride : i * stride + run] for i in range(8)])
 
 
-def encode_plane(plane: Plane) -> bytes:
+def encode_plane(plane: Plane, *, side: bool = False) -> bytes:
     """Coder byte and payload of a 1-D int8, int16 or int32 plane, in the fewest bytes.
 
     pcodec or zstd, whichever codes a sample shorter.
+
+    Args:
+        plane: The integers.
+        side: Whether it is a small part of its frame, on which little time is spent.
     """
+    levels = _SIDE_LEVELS if side else _PCODEC_LEVELS
     sample = sampled(plane, TRIAL)
-    with_pcodec, with_zstd = _pcodec(sample), _zstd(sample)
+    with_pcodec, with_zstd = _pcodec(sample, levels), _zstd(sample)
     use_pcodec = len(with_pcodec) <= len(with_zstd)
     if sample is not plane:
-        return bytes([PCODEC]) + _pcodec(plane) if use_pcodec else bytes([ZSTD]) + _zstd(plane)
+        if use_pcodec:
+            return bytes([PCODEC]) + _pcodec(plane, levels)
+        return bytes([ZSTD]) + _zstd(plane)
     return bytes([PCODEC]) + with_pcodec if use_pcodec else bytes([ZSTD]) + with_zstd
 
 
@@ -101,7 +108,7 @@ def encode_values(values: NDArray[Any], to_integers: symbols.Map) -> bytes:
 
 
 def _encode_rest(plane: Plane) -> bytes:
-    return bytes([PCODEC]) + _pcodec(plane, _REST_LEVELS)
+    return bytes([PCODEC]) + _pcodec(plane, _SIDE_LEVELS)
 
 
 def _decode_pcodec(payload: Buffer, plane: Plane) -> None:
@@ -184,11 +191,11 @@ def _rest(data: Buffer, count: int) -> Plane:
     return plane
 
 
-def encode_places(places: NDArray[np.intp]) -> bytes:
-    """A plane of the gaps before ascending places, int32."""
+def encode_places(places: NDArray[np.intp], *, side: bool = False) -> bytes:
+    """A plane of the gaps before ascending places, int32; `side` as for `encode_plane`."""
     zeros = np.diff(places, prepend=-1)
     zeros -= 1
-    return encode_plane(zeros.astype("<i4"))
+    return encode_plane(zeros.astype("<i4"), side=side)
 
 
 def decode_places(data: Buffer, number: int, count: int) -> NDArray[np.intp]:

@@ -104,5 +104,6 @@ def all_finite(bits: Bits, dtype: DType) -> bool:
     if bits.size == 0:
         return True
     # As signed integers the positive numbers come last, as unsigned ones the negative: no copy.
-    positive = bits.view(np.dtype(f"<i{bits.itemsize}")).max()
-    return int(positive) < dtype.infinity and int(bits.max()) < dtype.infinity + dtype.sign_bit
+    positive = np.maximum.reduce(bits.view(f"<i{bits.itemsize}"))
+    negative = np.maximum.reduce(bits)
+    return int(positive) < dtype.infinity and int(negative) < dtype.infinity + dtype.sign_bit
