@@ -145,7 +145,7 @@ def decode(
     if not size or not length or end + length > len(payload):
         raise CodecError("symbol payload is cut short")
     symbols = _decompressed(payload[end : end + length], count)
-    if int(symbols.max(initial=0)) > size:
+    if size < TABLE and int(symbols.max(initial=0)) > size:
         raise CodecError("a symbol lies outside its table", expected=f"at most {size}")
     stored = np.frombuffer(payload, "<i2", size, 1).astype(np.int16)
     table = np.append(from_integers(stored), np.uint16(0))
