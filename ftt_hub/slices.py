@@ -123,7 +123,7 @@ class DeltaSlice:
 
         def fill(part: tuple[int, int]) -> None:
             start, stop = max(low, part[0]), min(high, part[0] + part[1])
-            flat[start - low : stop - low] = self._assembler.bits(plan, start, stop - start)
+            self._assembler.fill(plan, start, flat[start - low : stop - low])
 
         workers = None if high - low >= PARALLEL_FROM else 1
         for _ in map_unordered(fill, parts, workers):
