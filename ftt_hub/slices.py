@@ -21,8 +21,11 @@ from ftt_hub.parallel import map_unordered
 from ftt_hub.transfer import TensorPlan
 
 Index: TypeAlias = EllipsisType | slice | int | tuple[EllipsisType | slice | int, ...]
-PARALLEL_FROM = 16 << 20
-"""Elements from which one tensor's blocks are worth spreading over threads."""
+PARALLEL_FROM = 64 << 20
+"""Elements from which one tensor's blocks are worth spreading over threads.
+
+Transformers asks for several tensors at a time anyway, and every block under way takes memory.
+"""
 
 
 class Failures:

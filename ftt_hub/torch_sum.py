@@ -34,7 +34,7 @@ def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     change = torch.from_numpy(hi.view(np.uint8)).view(kind)
     where, special = delta.sums_with_lo(target, block, dtype)
     finite = True
-    parts = zip(sums.split(_CHUNK), change.split(_CHUNK), strict=True)
+    parts = zip(torch.split(sums, _CHUNK), torch.split(change, _CHUNK), strict=True)
     for number, (mine, theirs) in enumerate(parts):
         mine.add_(theirs)
         finite &= all_finite(target[number * _CHUNK : (number + 1) * _CHUNK], dtype)
