@@ -85,6 +85,17 @@ class Assembler:
     scale: float = 1.0
     add: Add = delta.add
 
+    def fill(self, plan: TensorPlan, start: int, out: Bits) -> None:
+        """As `bits`, into memory of the result's dtype, so that no second copy is held.
+
+        Raises:
+            IntegrityError: A frame is damaged.
+            NonFiniteError: Target or sum hold NaN or infinity.
+        """
+        made = self._made(plan, start, out.size, plan.dtype, out)
+        if made is not out:
+            out[:] = made
+
     def bits(self, plan: TensorPlan, start: int, count: int, dtype: DType | None = None) -> Bits:
         """Bits of elements [start, start + count) of a result tensor, in `dtype` or its own.
 
@@ -93,10 +104,18 @@ class Assembler:
             NonFiniteError: Target or sum hold NaN or infinity.
         """
         wanted = plan.dtype if dtype is None or not plan.dtype.is_float else dtype
+        return self._made(plan, start, count, wanted, None)
+
+    def _made(
+        self, plan: TensorPlan, start: int, count: int, wanted: DType, out: Bits | None
+    ) -> Bits:
         try:
             if plan.rows is not None:
                 return self._aligned(plan, plan.rows, start, count, wanted)
             base = self._base(plan, start, count)
+            if out is not None:
+                out[:] = base
+                base = out
             if plan.entry is None:
                 return self._copy(base, plan.dtype, wanted)
             return self._sum(plan, plan.entry, base, start, wanted)

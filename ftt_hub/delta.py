@@ -23,23 +23,19 @@ from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
-from ftt_hub.tensors.dtypes import F16, F32, Bits, DType
+from ftt_hub.tensors.difference import difference, square_sum
+from ftt_hub.tensors.dtypes import BF16, F16, F32, Bits, DType
+from ftt_hub.tensors.halves import CHUNK as CHUNK
+from ftt_hub.tensors.halves import count_unequal_halves
 from ftt_hub.tensors.rounding import (
     Floats,
     all_finite,
     convert,
-    exact_difference,
     narrow,
     narrow_double,
     round_to_odd_sum,
     widen,
 )
-
-_SAFE = (1e-25, 1e30)
-"""Sums of squares in float32 that can be trusted; below, single squares may have vanished."""
-
-CHUNK = 1 << 16
-"""Elements handled at a time, so that temporaries stay in the processor's cache."""
 
 
 @dataclass
@@ -69,19 +65,6 @@ class DeltaStatistics:
         self.error_square += other.error_square
 
 
-def _square_sum(values: Floats) -> float:
-    """Σ x², by NumPy's pairwise sum, which is the same on every machine.
-
-    In float32 where that neither overflows nor vanishes (to about 1e-7 for a chunk), else in
-    float64; NaN or infinity where `values` hold such.
-    """
-    if values.dtype == np.float32:
-        total = float(np.square(values).sum())
-        if _SAFE[0] < total < _SAFE[1]:
-            return total
-    return float(np.square(values, dtype=np.float64).sum())
-
-
 def _require_finite(bits: Bits, dtype: DType, what: str) -> None:
     if not all_finite(bits, dtype):
         raise NonFiniteError(f"{what} holds NaN or infinity")
@@ -98,32 +81,21 @@ def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaS
     Raises:
         NonFiniteError: Either input holds NaN or infinity, or the difference overflows.
     """
-    hi = np.empty_like(source)
-    places: list[NDArray[np.intp]] = []
-    lows: list[Bits] = []
-    statistics = DeltaStatistics(count=source.size)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, source.size, CHUNK):
-            part = slice(start, start + CHUNK)
-            found = exact_difference(source[part], tuned[part], dtype)
-            hi[part] = found.hi
-            if found.places.size:
-                places.append(found.places + start)
-                lows.append(found.lo)
-            statistics.delta_square += _square_sum(found.minus)
-            statistics.source_square += _square_sum(found.base)
-            statistics.changed += int(np.count_nonzero(source[part] != tuned[part]))
+    found = difference(source, tuned, dtype)
+    statistics = DeltaStatistics(
+        source.size, found.changed, found.delta_square, found.source_square
+    )
     if not (math.isfinite(statistics.delta_square) and math.isfinite(statistics.source_square)):
         _require_finite(source, dtype, "source base")
         _require_finite(tuned, dtype, "fine-tuned model")
     if dtype is F16 or not math.isfinite(statistics.delta_square):
-        _require_finite(hi, dtype, "the difference overflows its dtype: it")
-    if not places:
-        return DeltaBlock(hi, None, dtype), statistics
-    where = np.concatenate(places)
+        _require_finite(found.hi, dtype, "the difference overflows its dtype: it")
+    if not found.places:
+        return DeltaBlock(found.hi, None, dtype), statistics
+    where = np.concatenate(found.places)
     lo = np.zeros_like(source)
-    lo[where] = np.concatenate(lows)
-    return DeltaBlock(hi, lo, dtype, where), statistics
+    lo[where] = np.concatenate(found.lows)
+    return DeltaBlock(found.hi, lo, dtype, where), statistics
 
 
 def error_square(stored: DeltaBlock, delta: DeltaBlock) -> float:
@@ -132,7 +104,7 @@ def error_square(stored: DeltaBlock, delta: DeltaBlock) -> float:
     for start in range(0, delta.hi.size, CHUNK):
         parts = [block.part(np.s_[start : start + CHUNK]) for block in (stored, delta)]
         ours, theirs = (_values(part) for part in parts)
-        total += _square_sum(ours - theirs)
+        total += square_sum(ours - theirs)
     return total
 
 
@@ -246,20 +218,24 @@ def rebuilds(source: Bits, delta: DeltaBlock, tuned: Bits) -> bool:
         where, special = sums_with_lo(source, delta, dtype)
         if not np.array_equal(special, tuned[where]):
             return False
-        wrong = sum(
-            _count_unequal(source[part], delta.hi[part], tuned[part], dtype)
-            for part in (slice(n, n + CHUNK) for n in range(0, source.size, CHUNK))
+        wrong = _count_unequal(source, delta.hi, tuned, dtype)
+        return not wrong or wrong == _count_unequal(
+            source[where], delta.hi[where], tuned[where], dtype
         )
-        if not wrong:
-            return True
-        return wrong == _count_unequal(source[where], delta.hi[where], tuned[where], dtype)
 
 
 def _count_unequal(source: Bits, hi: Bits, tuned: Bits, dtype: DType) -> int:
     """Elements at which source + hi, in float32, is not the fine-tuned value."""
-    sums = widen(hi, dtype) + widen(source, dtype)
-    unequal = sums.view(np.uint32) != widen(tuned, dtype).view(np.uint32)
-    return int(np.count_nonzero(unequal))
+    total = 0
+    for start in range(0, source.size, CHUNK):
+        parts = [bits[start : start + CHUNK] for bits in (source, hi, tuned)]
+        if dtype is BF16 and parts[0].size % 2 == 0:
+            total += count_unequal_halves(parts[0], parts[1], parts[2])
+            continue
+        base, change, fine = (widen(part, dtype) for part in parts)
+        unequal = (change + base).view(np.uint32) != fine.view(np.uint32)
+        total += int(np.count_nonzero(unequal))
+    return total
 
 
 def sums_with_lo(target: Bits, delta: DeltaBlock, dtype: DType) -> tuple[NDArray[np.intp], Bits]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from ftt_hub.assembly import Assembler, ranges
@@ -20,8 +21,11 @@ from ftt_hub.parallel import map_unordered
 from ftt_hub.transfer import TensorPlan
 
 Index: TypeAlias = EllipsisType | slice | int | tuple[EllipsisType | slice | int, ...]
-PARALLEL_FROM = 16 << 20
-"""Elements from which one tensor's blocks are worth spreading over threads."""
+PARALLEL_FROM = 64 << 20
+"""Elements from which one tensor's blocks are worth spreading over threads.
+
+Transformers asks for several tensors at a time anyway, and every block under way takes memory.
+"""
 
 
 class Failures:
@@ -109,18 +113,21 @@ class DeltaSlice:
         """Rows as a new tensor; only the blocks that hold them are read and decoded."""
         plan = self._plan
         shape = (len(rows), *plan.shape[1:]) if plan.shape else ()
-        out = torch.empty(shape, dtype=self.dtype)
         width = plan.row_elements
         low, high = rows.start * width, rows.stop * width
         if low >= high:
-            return out
+            return torch.empty(shape, dtype=self.dtype)
+        parts = [p for p in ranges(plan) if p[0] < high and p[0] + p[1] > low]
+        if len(parts) == 1:  # the usual case: nothing to put together
+            bits = self._assembler.bits(plan, low, high - low)
+            return torch.from_numpy(bits.view(np.uint8)).view(self.dtype).view(shape)
+        out = torch.empty(shape, dtype=self.dtype)
         flat = out.view(-1).view(torch.uint8).numpy().view(plan.dtype.numpy)
 
         def fill(part: tuple[int, int]) -> None:
             start, stop = max(low, part[0]), min(high, part[0] + part[1])
-            flat[start - low : stop - low] = self._assembler.bits(plan, start, stop - start)
+            self._assembler.fill(plan, start, flat[start - low : stop - low])
 
-        parts = [p for p in ranges(plan) if p[0] < high and p[0] + p[1] > low]
         workers = None if high - low >= PARALLEL_FROM else 1
         for _ in map_unordered(fill, parts, workers):
             pass

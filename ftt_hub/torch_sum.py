@@ -34,10 +34,10 @@ def add(target: Bits, block: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     change = torch.from_numpy(hi.view(np.uint8)).view(kind)
     where, special = delta.sums_with_lo(target, block, dtype)
     finite = True
-    for start in range(0, target.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        torch.add(sums[part], change[part], out=sums[part])
-        finite &= all_finite(target[part], dtype)
+    parts = zip(torch.split(sums, _CHUNK), torch.split(change, _CHUNK), strict=True)
+    for number, (mine, theirs) in enumerate(parts):
+        mine.add_(theirs)
+        finite &= all_finite(target[number * _CHUNK : (number + 1) * _CHUNK], dtype)
     target[where] = special
     if not all_finite(special, dtype) or not (finite or all_finite(target, dtype)):
         raise NonFiniteError("target + delta overflows, or the target holds NaN or infinity")

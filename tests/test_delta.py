@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ftt_hub import delta
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
+from ftt_hub.tensors.difference import _exactly
 from ftt_hub.tensors.dtypes import BF16, F16, F32, Bits, DType
 from ftt_hub.tensors.rounding import narrow, narrow_double, widen
 
@@ -57,6 +58,24 @@ def test_signed_zeros_and_subnormals_come_back_bit_for_bit(dtype: DType) -> None
     block, _ = delta.compute(source, tuned, dtype)
     delta.add(source, block, dtype)
     np.testing.assert_array_equal(source, tuned)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 1023, delta.CHUNK - 1, 2 * delta.CHUNK + 5])
+@pytest.mark.parametrize("reach", [1, 40, 2**12, 2**16])
+def test_chunks_of_bf16_are_subtracted_as_single_elements_are(count: int, reach: int) -> None:
+    rng = np.random.default_rng(count + reach)
+    source = finite_bits(BF16, 4, count)
+    tuned = source + rng.integers(0, reach, count).astype(np.uint16)
+    tuned[~np.isfinite(widen(tuned, BF16))] = 0x8000
+    source[::97], tuned[1::89] = 0x8000, 0
+    block, statistics = delta.compute(source, tuned, BF16)
+    hi, places, lo, _ = _exactly(source, tuned, BF16)
+    np.testing.assert_array_equal(block.hi, hi)
+    np.testing.assert_array_equal(block.places, places)
+    if block.lo is not None:
+        np.testing.assert_array_equal(block.lo[places], lo)
+    assert statistics.changed == np.count_nonzero(source != tuned)
+    assert delta.rebuilds(source, block, tuned)
 
 
 @by_dtype

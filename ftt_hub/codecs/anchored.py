@@ -22,11 +22,11 @@ from ftt_hub.codecs.abc import DeltaBlock, Place, identity
 from ftt_hub.codecs.exact import from_ordered, to_ordered
 from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
 from ftt_hub.errors import CodecError
+from ftt_hub.tensors.difference import difference
 from ftt_hub.tensors.dtypes import BF16, F16, F32, Bits, DType
-from ftt_hub.tensors.rounding import all_finite, exact_difference
+from ftt_hub.tensors.rounding import all_finite
 
 GROUP_ELEMENTS = 4096
-CHUNK = 1 << 16
 
 _LENGTH = struct.Struct("<I")
 _MANTISSA_BITS = {BF16.name: 7, F16.name: 10, F32.name: 23}
@@ -121,15 +121,10 @@ def _groups(counts: NDArray[np.intp]) -> Iterator[slice]:
 
 
 def _difference(source: Bits, tuned: Bits, dtype: DType) -> DeltaBlock:
-    """Tuned − source as hi + lo, a chunk at a time."""
-    hi = np.empty_like(source)
-    lo: Bits | None = None
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, source.size, CHUNK):
-            part = np.s_[start : start + CHUNK]
-            found = exact_difference(source[part], tuned[part], dtype)
-            hi[part] = found.hi
-            if found.places.size:
-                lo = np.zeros_like(source) if lo is None else lo
-                lo[found.places + start] = found.lo
-    return DeltaBlock(hi, lo, dtype)
+    """Tuned − source as hi + lo."""
+    found = difference(source, tuned, dtype)
+    if not found.places:
+        return DeltaBlock(found.hi, None, dtype)
+    lo = np.zeros_like(source)
+    lo[np.concatenate(found.places)] = np.concatenate(found.lows)
+    return DeltaBlock(found.hi, lo, dtype)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock, Place, identity, scattered
 from ftt_hub.codecs.planes import (
+    SAMPLE,
     Plane,
     decode_places,
     decode_plane,
@@ -33,7 +34,9 @@ from ftt_hub.codecs.planes import (
     encode_places,
     encode_plane,
     encode_values,
+    sampled,
 )
+from ftt_hub.codecs.symbols import Buffer
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits, DType
 
@@ -87,8 +90,9 @@ class ExactCodec:
         places = block.places
         where = lo = b""
         if block.lo is not None and places.size:
-            where = encode_places(places)
-            lo = encode_plane(_relative(block.lo[places], block.hi[places], block.dtype))
+            relative = _relative(block.lo[places], block.hi[places], block.dtype)
+            side = places.size < block.hi.size // 32
+            where, lo = encode_places(places, side=side), encode_plane(relative, side=side)
         return _HEAD.pack(places.size, len(hi), len(where), len(lo)) + hi + where + lo
 
     def decode(
@@ -113,12 +117,13 @@ class ExactCodec:
             )
         second = _HEAD.size + lengths[0]
         third = second + lengths[1]
-        hi, changed = _decode_hi(frame[_HEAD.size : second], count, dtype)
+        view = memoryview(frame)  # slices of it copy nothing
+        hi, changed = _decode_hi(view[_HEAD.size : second], count, dtype)
         if not number:
             return DeltaBlock(hi, None, dtype, None, changed)
-        places = decode_places(frame[second:third], number, count)
+        places = decode_places(view[second:third], number, count)
         lo = np.zeros_like(hi)
-        lo[places] = _absolute(_plane(frame[third:], number, dtype), hi[places], dtype)
+        lo[places] = _absolute(_plane(view[third:], number, dtype), hi[places], dtype)
         return DeltaBlock(hi, lo, dtype, places, changed)
 
     def parameters(self) -> dict[str, object]:
@@ -131,6 +136,8 @@ def _encode_hi(hi: Bits, dtype: DType) -> bytes:
     def ordered(bits: Bits) -> Plane:
         return to_ordered(bits, dtype)
 
+    if np.count_nonzero(sampled(hi, SAMPLE) != dtype.sign_bit) > min(hi.size, SAMPLE) // 2:
+        return encode_values(hi, ordered)  # far from sparse
     same = hi == dtype.sign_bit
     if not 0 < hi.size - int(np.count_nonzero(same)) <= SPARSE_BELOW * hi.size:
         return encode_values(hi, ordered)
@@ -140,13 +147,13 @@ def _encode_hi(hi: Bits, dtype: DType) -> bytes:
     return head + places + encode_values(hi[changed], ordered)
 
 
-def _decode_hi(data: bytes, count: int, dtype: DType) -> tuple[Bits, NDArray[np.intp] | None]:
+def _decode_hi(data: Buffer, count: int, dtype: DType) -> tuple[Bits, NDArray[np.intp] | None]:
     """Bits of hi, and where it changes something if that is what was stored."""
 
     def bits(integers: Plane) -> Bits:
         return from_ordered(integers, dtype)
 
-    if data[:1] != bytes([SPARSE]):
+    if bytes(data[:1]) != bytes([SPARSE]):
         return decode_values(data, count, dtype.itemsize, bits), None
     if len(data) < _SPARSE_HEAD.size:
         raise CodecError("frame is cut short", expected="the head of a sparse plane")
@@ -182,7 +189,7 @@ def _absolute(plane: Plane, hi: Bits, dtype: DType) -> Bits:
     return bits
 
 
-def _plane(data: bytes, count: int, dtype: DType) -> Plane:
+def _plane(data: Buffer, count: int, dtype: DType) -> Plane:
     plane: Plane = np.empty(count, dtype=np.dtype(f"<i{dtype.itemsize}"))
     decode_plane(data, plane)
     return plane

@@ -6,6 +6,7 @@ size, so that a hostile payload cannot make us allocate more than was announced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
 from ftt_hub.codecs import symbols
+from ftt_hub.codecs.symbols import Buffer
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits
 
@@ -22,18 +24,23 @@ ZSTD = 2
 SYMBOLS = 3
 ZSTD_LEVEL = 3
 SAMPLE = 1 << 14
-"""Elements on which a coder is chosen for the plane."""
+"""Elements from which a table of symbols is made; smaller planes get none."""
+TRIAL = 1 << 12
+"""Elements on which pcodec and zstd are tried."""
 
 _PCODEC_LEVELS = ((1 << 13, 8), (1 << 17, 10), (1 << 31, 12))
 """pcodec's level for planes up to so many elements: a level doubles the bins of the one before,
 and their table must pay for itself."""
 
+_SIDE_LEVELS = ((1 << 15, 6), (1 << 31, 8))
+"""Likewise for planes that are a few percent of a frame, and were up to a third of the time."""
+
 Plane = NDArray[np.signedinteger[Any]]
 
 
-def _pcodec(plane: Plane) -> bytes:
+def _pcodec(plane: Plane, levels: Sequence[tuple[int, int]] = _PCODEC_LEVELS) -> bytes:
     config = ChunkConfig(
-        compression_level=next(level for size, level in _PCODEC_LEVELS if plane.size <= size),
+        compression_level=next(level for size, level in levels if plane.size <= size),
         delta_spec=DeltaSpec.no_op(),
         mode_spec=ModeSpec.classic(),
         paging_spec=PagingSpec.equal_pages_up_to(1 << 18),
@@ -54,24 +61,31 @@ def _zstd(plane: Plane) -> bytes:
     return compressor.compress(_shuffle(plane))
 
 
-def _sample(plane: NDArray[Any]) -> NDArray[Any]:
-    """Eight evenly spaced runs, the same for the same plane on every machine."""
-    if plane.size <= SAMPLE:
+def sampled(plane: NDArray[Any], count: int) -> NDArray[Any]:
+    """Eight evenly spaced runs, the same on every machine; all if it is short."""
+    if plane.size <= count:
         return plane
-    run, stride = SAMPLE // 8, plane.size // 8
+    run, stride = count // 8, plane.size // 8
     return np.concatenate([plane[i * stride : i * stride + run] for i in range(8)])
 
 
-def encode_plane(plane: Plane) -> bytes:
+def encode_plane(plane: Plane, *, side: bool = False) -> bytes:
     """Coder byte and payload of a 1-D int8, int16 or int32 plane, in the fewest bytes.
 
     pcodec or zstd, whichever codes a sample shorter.
+
+    Args:
+        plane: The integers.
+        side: Whether it is a small part of its frame, on which little time is spent.
     """
-    sample = _sample(plane)
-    with_pcodec, with_zstd = _pcodec(sample), _zstd(sample)
+    levels = _SIDE_LEVELS if side else _PCODEC_LEVELS
+    sample = sampled(plane, TRIAL)
+    with_pcodec, with_zstd = _pcodec(sample, levels), _zstd(sample)
     use_pcodec = len(with_pcodec) <= len(with_zstd)
     if sample is not plane:
-        return bytes([PCODEC]) + _pcodec(plane) if use_pcodec else bytes([ZSTD]) + _zstd(plane)
+        if use_pcodec:
+            return bytes([PCODEC]) + _pcodec(plane, levels)
+        return bytes([ZSTD]) + _zstd(plane)
     return bytes([PCODEC]) + with_pcodec if use_pcodec else bytes([ZSTD]) + with_zstd
 
 
@@ -87,19 +101,19 @@ def encode_values(values: NDArray[Any], to_integers: symbols.Map) -> bytes:
             and nearness mean something to an entropy coder.
     """
     if values.itemsize == 2 and values.size > SAMPLE:
-        table = symbols.suitable_table(_sample(values))
+        table = symbols.suitable_table(sampled(values, SAMPLE))
         if table is not None:
             return bytes([SYMBOLS]) + symbols.encode(values, table, to_integers, _encode_rest)
     return encode_plane(to_integers(values))
 
 
 def _encode_rest(plane: Plane) -> bytes:
-    return bytes([PCODEC]) + _pcodec(plane)
+    return bytes([PCODEC]) + _pcodec(plane, _SIDE_LEVELS)
 
 
-def _decode_pcodec(payload: bytes, plane: Plane) -> None:
+def _decode_pcodec(payload: Buffer, plane: Plane) -> None:
     try:
-        progress = standalone.simple_decompress_into(payload, plane)
+        progress = standalone.simple_decompress_into(bytes(payload), plane)
     except (RuntimeError, TypeError, ValueError) as error:
         raise CodecError(f"pcodec payload is damaged ({str(error)[:80]})") from error
     if progress.n_processed != plane.size or not progress.finished:
@@ -110,7 +124,7 @@ def _decode_pcodec(payload: bytes, plane: Plane) -> None:
         )
 
 
-def _decode_zstd(payload: bytes, plane: Plane) -> None:
+def _decode_zstd(payload: Buffer, plane: Plane) -> None:
     try:
         declared = zstandard.frame_content_size(payload)
         if declared != plane.nbytes:
@@ -128,13 +142,13 @@ def _decode_zstd(payload: bytes, plane: Plane) -> None:
     plane.view(np.uint8).reshape(-1, plane.itemsize)[:] = shuffled.T
 
 
-def _decode_symbols(payload: bytes, plane: Plane) -> None:
+def _decode_symbols(payload: Buffer, plane: Plane) -> None:
     if plane.itemsize != 2:
         raise CodecError("symbols stand for 16-bit integers only", found=f"{plane.itemsize} bytes")
     plane[:] = symbols.decode(payload, plane.size, _unsigned, _rest).view(plane.dtype)
 
 
-def decode_plane(data: bytes, plane: Plane) -> None:
+def decode_plane(data: Buffer, plane: Plane) -> None:
     """Fill `plane` (1-D, contiguous, of the declared size) from coder byte and payload.
 
     Raises:
@@ -149,7 +163,7 @@ def decode_plane(data: bytes, plane: Plane) -> None:
     decoder(data[1:], plane)
 
 
-def decode_values(data: bytes, count: int, itemsize: int, from_integers: symbols.Map) -> Bits:
+def decode_values(data: Buffer, count: int, itemsize: int, from_integers: symbols.Map) -> Bits:
     """Inverse of `encode_values`: unsigned values, by the inverse of its `to_integers`.
 
     `from_integers` may overwrite its argument.
@@ -157,7 +171,7 @@ def decode_values(data: bytes, count: int, itemsize: int, from_integers: symbols
     Raises:
         CodecError: As `decode_plane`.
     """
-    if itemsize == 2 and data[:1] == bytes([SYMBOLS]):
+    if itemsize == 2 and bytes(data[:1]) == bytes([SYMBOLS]):
         return symbols.decode(data[1:], count, from_integers, _rest)
     plane: Plane = np.empty(count, np.dtype(f"<i{itemsize}"))
     decode_plane(data, plane)
@@ -168,7 +182,7 @@ def _unsigned(plane: NDArray[Any]) -> Bits:
     return plane.view(np.dtype(f"<u{plane.itemsize}"))
 
 
-def _rest(data: bytes, count: int) -> Plane:
+def _rest(data: Buffer, count: int) -> Plane:
     """The values of a symbol payload that are not in its table; never symbols again."""
     if data[0] == SYMBOLS:
         raise CodecError("symbols within symbols", expected="coder byte 1 or 2")
@@ -177,14 +191,14 @@ def _rest(data: bytes, count: int) -> Plane:
     return plane
 
 
-def encode_places(places: NDArray[np.intp]) -> bytes:
-    """A plane of the gaps before ascending places, int32."""
+def encode_places(places: NDArray[np.intp], *, side: bool = False) -> bytes:
+    """A plane of the gaps before ascending places, int32; `side` as for `encode_plane`."""
     zeros = np.diff(places, prepend=-1)
     zeros -= 1
-    return encode_plane(zeros.astype("<i4"))
+    return encode_plane(zeros.astype("<i4"), side=side)
 
 
-def decode_places(data: bytes, number: int, count: int) -> NDArray[np.intp]:
+def decode_places(data: Buffer, number: int, count: int) -> NDArray[np.intp]:
     """Inverse of `encode_places`: `number` ascending places below `count`.
 
     Raises:

@@ -17,8 +17,9 @@ A payload is::
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import zstandard
@@ -30,12 +31,27 @@ from ftt_hub.tensors.dtypes import Bits
 TABLE = 255
 MAX_MISSING = 0.04
 MAX_SHARE = 0.6
-_CHUNK = 1 << 15  # elements whose indices stay in the processor's cache
+_CHUNK = 1 << 14  # elements whose indices stay in the processor's cache
 _PAIRS_FROM = 1 << 18
 _LENGTH = struct.Struct("<I")
 
+Buffer: TypeAlias = bytes | memoryview
 Map = Callable[[NDArray[Any]], NDArray[Any]]
 """Elementwise, between the values of an array and the integers that are stored."""
+
+
+class _Coders(threading.local):
+    """Zstd's contexts, which are costly to make and serve one thread at a time."""
+
+    def __init__(self) -> None:
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            1, min_match=7, hash_log=6, write_checksum=False, write_content_size=True
+        )
+        self.compressor = zstandard.ZstdCompressor(compression_params=parameters)
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+
+
+_CODERS = _Coders()
 
 
 def suitable_table(sample: Bits) -> Bits | None:
@@ -47,13 +63,19 @@ def suitable_table(sample: Bits) -> Bits | None:
     Returns:
         The commonest values (ties: the smaller bits), ascending.
     """
-    counts = np.bincount(sample, minlength=1 << 16)
-    kinds = np.flatnonzero(counts)
-    common = kinds[np.argsort(-counts[kinds], kind="stable")[:TABLE]]
+    kinds, counts = _counted(sample)
+    common = np.argsort(-counts, kind="stable")[:TABLE]
     missing = sample.size - int(counts[common].sum())
     if missing > MAX_MISSING * sample.size or counts[common[0]] > MAX_SHARE * sample.size:
         return None
-    return np.sort(common).astype(np.uint16)
+    return np.sort(kinds[common])
+
+
+def _counted(sample: Bits) -> tuple[Bits, NDArray[np.intp]]:
+    """The values of a sample, ascending, and how often each occurs."""
+    ordered = np.sort(sample)
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return ordered[starts], np.diff(starts, append=ordered.size)
 
 
 def to_symbols(values: Bits, table: Bits) -> tuple[NDArray[np.uint8], Bits]:
@@ -65,14 +87,17 @@ def to_symbols(values: Bits, table: Bits) -> tuple[NDArray[np.uint8], Bits]:
 
 
 def _looked_up(index: Bits | NDArray[np.uint8], table: Bits | NDArray[np.uint8]) -> Bits:
-    """``table[index]``, with the wide indices that NumPy needs made a chunk at a time."""
+    """``table[index]``, no index being beyond it.
+
+    The wide indices that NumPy needs are made a chunk at a time.
+    """
     result = np.empty(index.size, table.dtype)
     wide = np.empty(min(_CHUNK, index.size), np.intp)
     for start in range(0, index.size, _CHUNK):
         part = index[start : start + _CHUNK]
         wide[: part.size] = part
         out = result[start : start + _CHUNK]
-        np.take(table, wide[: part.size], out=out, mode="clip")  # "raise" would buffer `out`
+        table.take(wide[: part.size], None, out, "wrap")  # "raise" would buffer `out`
     return result
 
 
@@ -88,10 +113,7 @@ def _expanded(symbols: NDArray[np.uint8], table: Bits) -> Bits:
 
 def compress(symbols: NDArray[np.uint8]) -> bytes:
     """A zstd frame of symbols, found matches being rare and not worth the search."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        1, min_match=7, hash_log=6, write_checksum=False, write_content_size=True
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters).compress(symbols.data)
+    return _CODERS.compressor.compress(symbols.data)
 
 
 def encode(
@@ -106,10 +128,10 @@ def encode(
 
 
 def decode(
-    payload: bytes,
+    payload: Buffer,
     count: int,
     from_integers: Map,
-    decode_rest: Callable[[bytes, int], NDArray[np.int16]],
+    decode_rest: Callable[[Buffer, int], NDArray[np.int16]],
 ) -> Bits:
     """Inverse of `encode`, of an untrusted payload.
 
@@ -123,7 +145,7 @@ def decode(
     if not size or not length or end + length > len(payload):
         raise CodecError("symbol payload is cut short")
     symbols = _decompressed(payload[end : end + length], count)
-    if int(symbols.max(initial=0)) > size:
+    if size < TABLE and int(symbols.max(initial=0)) > size:
         raise CodecError("a symbol lies outside its table", expected=f"at most {size}")
     stored = np.frombuffer(payload, "<i2", size, 1).astype(np.int16)
     table = np.append(from_integers(stored), np.uint16(0))
@@ -137,16 +159,14 @@ def decode(
     return values
 
 
-def _decompressed(frame: bytes, count: int) -> NDArray[np.uint8]:
+def _decompressed(frame: Buffer, count: int) -> NDArray[np.uint8]:
     try:
         declared = zstandard.frame_content_size(frame)
         if declared != count:
             raise CodecError(
                 "zstd payload has another length", expected=f"{count} bytes", found=declared
             )
-        raw = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(
-            frame, max_output_size=count, allow_extra_data=False
-        )
+        raw = _CODERS.decompressor.decompress(frame, max_output_size=count, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CodecError(f"zstd payload is damaged ({str(error)[:80]})") from error
     return np.frombuffer(raw, np.uint8)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +46,19 @@ class RangedFile(Closing):
             view[: len(data)] = data
             return len(data)
 
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(f"cannot be read ({error.strerror})", where=self.path) from error
+
     def read_into(self, offset: int, out: memoryview) -> None:
         """Fill `out` with the bytes from `offset` on."""
         done = 0
         while done < len(out):
-            try:
+            with self._errors():
                 got = self._read_some(offset + done, out[done:])
-            except OSError as error:
-                raise CheckpointError(
-                    f"cannot be read ({error.strerror})", where=self.path
-                ) from error
             if got == 0:
                 raise CheckpointError(
                     "truncated file",
@@ -74,7 +79,12 @@ class RangedFile(Closing):
                 found=f"{self.size} bytes",
                 hint="Download or copy the file again.",
             )
-        buffer = bytearray(length)
+        if _HAS_PREAD:
+            with self._errors():
+                data = os.pread(self._descriptor, length, offset)
+            if len(data) == length:
+                return data
+        buffer = bytearray(length)  # more than one call can read, or a file that was cut
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 

@@ -7,7 +7,6 @@ rounding to a narrower format is the correct rounding of the exact sum (Boldo an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,80 +59,6 @@ def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return s, e
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Tuned − source, exactly, as hi + lo in their own dtype.
-
-    Attributes:
-        hi: Bits of the difference rounded to nearest.
-        places: Where lo is not +0.0, ascending.
-        lo: Bits of lo there.
-        minus: The negated difference as float32, for sums; NaN or infinity anywhere shows in it.
-        base: The values of `source`.
-    """
-
-    hi: Bits
-    places: NDArray[np.intp]
-    lo: Bits
-    minus: NDArray[np.float32]
-    base: NDArray[np.float32]
-
-
-def _inexact_bf16(
-    source: Bits, tuned: Bits, minus: NDArray[np.float32], upper: Bits
-) -> NDArray[np.intp]:
-    """Places at which the BF16 difference may leave a lo.
-
-    Either float32 holds more of the difference than BF16 can, which its lower half shows; or one
-    number is so much smaller than the other that it is lost in the sum.
-    """
-    found = minus.view(np.uint32).astype(np.uint16) != 0
-    lost = upper == source
-    lost |= upper == (tuned ^ np.uint16(BF16.sign_bit))
-    if lost.any():
-        found |= lost & ((tuned << np.uint16(1)) != 0) & ((source << np.uint16(1)) != 0)
-    return np.flatnonzero(found)
-
-
-def exact_difference(source: Bits, tuned: Bits, dtype: DType) -> Difference:
-    """Tuned − source as hi + lo; `ftt_hub.delta` explains the signs of zero.
-
-    Meant for chunks that fit the processor's cache.
-    """
-    base, fine = widen(source, dtype), widen(tuned, dtype)
-    if dtype is BF16:
-        minus = base - fine
-        hi = np.right_shift(minus.view(np.uint32), 16).astype(np.uint16)
-        maybe = _inexact_bf16(source, tuned, minus, hi)
-        parts, error = minus[maybe], two_sum(base[maybe], -fine[maybe])[1]
-        rounded = narrow(parts, dtype)
-        hi[maybe] = rounded
-    else:
-        minus, error = (np.asarray(part, np.float32) for part in two_sum(base, -fine))
-        maybe, parts = np.arange(source.size), minus
-        rounded = narrow(minus, dtype)
-        hi = rounded.copy()
-    residue = np.asarray(parts - widen(rounded, dtype) + error, np.float32)
-    kept = np.flatnonzero(residue)
-    places, lo = maybe[kept], narrow(-residue[kept], dtype)
-    np.bitwise_xor(hi, hi.dtype.type(dtype.sign_bit), out=hi)
-    negative_zero = tuned == dtype.sign_bit
-    if negative_zero.any():
-        negative_zero &= source != dtype.sign_bit
-        places, lo = _merged(places, lo, np.flatnonzero(negative_zero), dtype)
-    return Difference(hi, places, lo, minus, base)
-
-
-def _merged(
-    places: NDArray[np.intp], lo: Bits, negative_zeros: NDArray[np.intp], dtype: DType
-) -> tuple[NDArray[np.intp], Bits]:
-    """Places and lo with lo = −0.0 at those of negative zeros, where there is no other lo."""
-    joined = np.concatenate([places, negative_zeros])
-    values = np.concatenate([lo, np.full(negative_zeros.size, dtype.sign_bit, lo.dtype)])
-    order = np.argsort(joined, kind="stable")
-    return joined[order], values[order]
-
-
 def _add_to_odd(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """A + b rounded to odd: when inexact, the neighbour whose last bit is one."""
     s, e = two_sum(a, b)
@@ -149,6 +74,8 @@ def round_to_odd_sum(
     """The exact sum a + b + c, rounded to odd in float64 (Boldo and Melquiond 2008, Fig. 3)."""
     uh, ul = two_sum(b, c)
     th, tl = two_sum(a, uh)
+    if not tl.any() and not ul.any():
+        return np.asarray(th, np.float64)
     residue = _add_to_odd(np.asarray(tl, np.float64), np.asarray(ul, np.float64))
     return _add_to_odd(np.asarray(th, np.float64), residue)
 
@@ -177,5 +104,7 @@ def all_finite(bits: Bits, dtype: DType) -> bool:
     """Whether no element is NaN or infinite."""
     if bits.size == 0:
         return True
-    magnitude = np.bitwise_and(bits, bits.dtype.type(dtype.sign_bit - 1))
-    return int(magnitude.max()) < dtype.infinity
+    # As signed integers the positive numbers come last, as unsigned ones the negative: no copy.
+    positive = np.maximum.reduce(bits.view(f"<i{bits.itemsize}"))
+    negative = np.maximum.reduce(bits)
+    return int(positive) < dtype.infinity and int(negative) < dtype.infinity + dtype.sign_bit

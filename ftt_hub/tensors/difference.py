@@ -1,0 +1,164 @@
+"""Tuned − source, exactly, as hi + lo in their own dtype; `ftt_hub.delta` explains the form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftt_hub.tensors.dtypes import BF16, Bits, DType
+from ftt_hub.tensors.halves import CHUNK, Halves, workspace
+from ftt_hub.tensors.rounding import Floats, narrow, two_sum, widen
+
+_SAFE = (1e-25, 1e30)
+"""Sums of squares in float32 that can be trusted; below, single squares may have vanished."""
+
+Places = NDArray[np.intp]
+
+_SIGN = np.uint16(BF16.sign_bit)
+_ROW = 1 << 10
+
+
+@dataclass
+class Difference:
+    """Tuned − source as hi + lo, and what was seen on the way.
+
+    Attributes:
+        hi: Bits of the difference rounded to nearest.
+        places: Where lo is not +0.0, ascending, in runs.
+        lows: Bits of lo there.
+        delta_square: Σ (tuned − source)²; not finite where either holds NaN or infinity.
+        source_square: Σ source², likewise.
+        changed: Elements whose bits differ.
+    """
+
+    hi: Bits
+    places: list[Places] = field(default_factory=list)
+    lows: list[Bits] = field(default_factory=list)
+    delta_square: float = 0.0
+    source_square: float = 0.0
+    changed: int = 0
+
+
+def difference(source: Bits, tuned: Bits, dtype: DType) -> Difference:
+    """Tuned − source of contiguous 1-D arrays, a chunk at a time.
+
+    NaN, infinity and overflow show in the sums of squares and in hi.
+    """
+    found = Difference(np.empty_like(source))
+    chunks = [slice(start, start + CHUNK) for start in range(0, source.size, CHUNK)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype is BF16:
+            _subtract_bf16(found, source, tuned, chunks)
+            return found
+        for part in chunks:
+            before, after = source[part], tuned[part]
+            found.hi[part], places, lo, minus = _exactly(before, after, dtype)
+            _keep(found, places + part.start, lo)
+            found.delta_square += square_sum(minus)
+            found.source_square += square_sum(widen(before, dtype))
+            found.changed += int(np.count_nonzero(before != after))
+    return found
+
+
+def _subtract_bf16(found: Difference, source: Bits, tuned: Bits, chunks: list[slice]) -> None:
+    """The differences of BF16 are mostly exact in BF16; the others are done again, together."""
+    doubtful: list[Places] = []
+    for part in chunks:
+        before, after, hi = source[part], tuned[part], found.hi[part]
+        count = hi.size
+        if count % 2:
+            before, after, hi = (np.append(bits, np.uint16(0)) for bits in (before, after, hi))
+        places = _subtract_chunk(found, before, after, hi)
+        if count % 2:
+            found.hi[part], places = hi[:count], places[places < count]
+        if places.size:
+            doubtful.append(places + part.start)
+    if not doubtful:
+        return
+    every = np.concatenate(doubtful)
+    for start in range(0, every.size, CHUNK):
+        where = every[start : start + CHUNK]
+        found.hi[where], places, lo, _ = _exactly(source[where], tuned[where], BF16)
+        _keep(found, where[places], lo)
+
+
+def _subtract_chunk(found: Difference, before: Bits, after: Bits, hi: Bits) -> Places:
+    """An even number of elements; gives the places at which hi may be wrong or leave a lo.
+
+    These are where float32 holds more of the difference than BF16 can; where one number is so much
+    smaller than the other that it is lost in the sum; and where a negative zero must come out.
+    """
+    work = workspace(hi.size)
+    base, minus, (lost, other) = work.first, work.second, work.flags
+    base.fill(before)
+    minus.fill(after)
+    np.subtract(base.values, minus.values, out=minus.values)
+    work.cut(minus, hi)
+    np.equal(hi, before, out=lost)
+    np.bitwise_xor(hi, _SIGN, out=hi)
+    np.equal(hi, after, out=other)
+    np.bitwise_or(lost, other, out=lost)
+    places = _lost(before, after, lost.nonzero()[0], minus)
+    longer = work.longer_than_bf16(minus)
+    found.changed += hi.size - int(np.count_nonzero(np.equal(before, after, out=lost)))
+    found.delta_square += square_sum(minus.values, scratch=work.third.values)
+    found.source_square += square_sum(base.values, scratch=work.third.values)
+    return np.unique(np.concatenate([longer, places])) if places.size else longer
+
+
+def _lost(before: Bits, after: Bits, where: Places, minus: Halves) -> Places:
+    """Of the places where hi equals one of the two numbers: those that need more than hi.
+
+    Either neither number is zero, and yet float32 has no more to say; or after is a new −0.0.
+    """
+    if not where.size:
+        return where
+    words = np.where(where & 1, minus.odd[where >> 1], minus.even[where >> 1])
+    before, after = before[where], after[where]
+    nonzero = ((after << 1) != 0) & ((before << 1) != 0) & (words & 0xFFFF == 0)
+    found: Places = where[nonzero | ((after == _SIGN) & (before != _SIGN))]
+    return found
+
+
+def _keep(found: Difference, places: Places, lo: Bits) -> None:
+    if places.size:
+        found.places.append(places)
+        found.lows.append(lo)
+
+
+def _exactly(
+    source: Bits, tuned: Bits, dtype: DType
+) -> tuple[Bits, Places, Bits, NDArray[np.float32]]:
+    """Hi, where lo is not +0.0, lo there, and the negated difference in float32."""
+    minus, error = (
+        np.asarray(part, np.float32) for part in two_sum(widen(source, dtype), -widen(tuned, dtype))
+    )
+    hi = narrow(minus, dtype)
+    residue = np.asarray(minus - widen(hi, dtype) + error, np.float32)
+    negative_zero = (tuned == dtype.sign_bit) & (source != dtype.sign_bit)
+    places = np.flatnonzero((residue != 0) | negative_zero)
+    lo = narrow(-residue[places], dtype)
+    lo[negative_zero[places] & (residue[places] == 0)] = dtype.sign_bit
+    return hi ^ hi.dtype.type(dtype.sign_bit), places, lo, minus
+
+
+def square_sum(values: Floats, *, scratch: NDArray[np.float32] | None = None) -> float:
+    """Σ x², by sums whose order is the same on every machine.
+
+    In float32 where that neither overflows nor vanishes (to about 1e-7 for a chunk), else in
+    float64; NaN or infinity where `values` hold such.
+
+    Args:
+        values: 1-D.
+        scratch: Of the same shape, if `values` are float32; overwritten.
+    """
+    if values.dtype == np.float32:
+        squares = np.square(values, out=scratch)
+        if squares.size % _ROW == 0:  # elementwise sums of rows are the fastest
+            squares = np.add.reduce(squares.reshape(-1, _ROW), axis=0)
+        total = float(np.add.reduce(squares))
+        if _SAFE[0] < total < _SAFE[1]:
+            return total
+    return float(np.square(values, dtype=np.float64).sum())
