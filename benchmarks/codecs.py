@@ -4,6 +4,7 @@
 
 SOURCE, TUNED and TARGET are checkpoint folders m_s, m'_s and m_t; the loss is that of
 m_t + Δ̂ on the text. Without TARGET and --text only sizes, errors and speeds are measured.
+Rows go to --out as they are made, and those already in it (of the same models!) are not made again.
 """
 
 from __future__ import annotations
@@ -213,20 +214,29 @@ def small(pair: Pair) -> dict[str, np.ndarray]:
     return found
 
 
-def lossy(pair: Pair, loss: Loss | None, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every lossy method, those that draw lots with several seeds."""
-    rows: list[dict[str, Any]] = []
+def lossy(
+    pair: Pair,
+    loss: Loss | None,
+    given: argparse.Namespace,
+    rows: list[dict[str, Any]],
+    keep: Callable[[], object],
+) -> None:
+    """Every lossy method, those that draw lots with several seeds; rows that are there are kept."""
     seeds = given.seeds
+    known = {(row["what"], row["seed"]) for row in rows}
 
     def add(name: str, seed: int, store: Any) -> None:
+        if (name, seed) in known:
+            return
         row = {"what": name, "seed": seed, **measure(pair, store, loss)}
         rows.append(row)
+        keep()
         shown = {k: v for k, v in row.items() if k != "windows"}
         mean = f" loss {np.mean(row['windows']):.4f}" if "windows" in row else ""
         print(json.dumps(shown, ensure_ascii=False) + mean, flush=True)
 
     add("Δ itself", 0, lambda b, p, s: peers.Stored(delta_values(b).reshape(s), 16 * b.hi.size))
-    for name in given.peers or peers.LOSSY:
+    for name in peers.LOSSY if given.peers is None else given.peers:
         method = peers.LOSSY[name]
         for seed in range(seeds if name in peers.RANDOM else 1):
             add(name, seed, lambda b, p, s, m=method, k=seed: m(delta_values(b).reshape(s), k))
@@ -240,7 +250,6 @@ def lossy(pair: Pair, loss: Loss | None, given: argparse.Namespace) -> list[dict
                 return peers.Stored(values, 8 * len(frame))
 
             add(name, seed, store)
-    return rows
 
 
 def main() -> None:
@@ -255,7 +264,7 @@ def main() -> None:
     parser.add_argument("--nearest", type=float, nargs="*", default=NEAREST_STEPS)
     parser.add_argument("--steps", type=float, nargs="*", default=STOCHASTIC_STEPS)
     parser.add_argument("--rotated", type=float, nargs="*", default=ROTATED_BITS)
-    parser.add_argument("--peers", nargs="*", choices=peers.LOSSY)
+    parser.add_argument("--peers", nargs="*", choices=peers.LOSSY, help="default: all")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
     parser.add_argument("--skip-lossless", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
@@ -272,8 +281,14 @@ def main() -> None:
         results["tokens"] = int(loss.windows.numel())
         results["target"] = loss.with_delta({}).tolist()
         print(f"m_t alone: loss {np.mean(results['target']):.4f}", flush=True)
-    results["lossy"] = lossy(pair, loss, given)
-    given.out.write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+    earlier = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    results["lossy"] = rows = earlier.get("lossy", [])
+
+    def keep() -> None:
+        given.out.write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    keep()
+    lossy(pair, loss, given, rows, keep)
 
 
 if __name__ == "__main__":

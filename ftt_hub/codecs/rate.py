@@ -25,6 +25,9 @@ _DROPPED = 16
 """Low bits of a float32 that a bin ignores: bins are 2⁻⁷ of their magnitude wide, and the values
 of a BF16 delta fall on their edges."""
 
+_HALVINGS = 28
+"""Of the range of steps searched: the last is one part in five million."""
+
 _MAX_BITS = 14
 """Steps below rms(Δ)/2¹⁴ are not considered: an exact codec is smaller."""
 
@@ -177,7 +180,7 @@ def _entropy(levels: NDArray[Any]) -> float:
 def _solve(grows: Callable[[float], float], wanted: float, start: float) -> float:
     """The step at which a growing function of it reaches `wanted`, by bisection."""
     low, high = math.log2(start) - _MAX_BITS, math.log2(start) + 40
-    for _ in range(40):
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if bool(grows(2.0**middle) < wanted):
             low = middle

@@ -47,36 +47,32 @@ class Spread:
         the best allotment of bits is worth as many bits again: a component pays if it takes less
         than twice what it saves.
         """
-        costs = [
-            2 * float(self._bits(step, rms, rest).sum()) + number * self.component_bits
-            for number, rest in enumerate(self.rest)
-        ]
-        return int(np.argmin(costs))
+        bits = self._bits(step, rms, self.rest[:, None]).sum(1)
+        return int(np.argmin(2 * bits + self.component_bits * np.arange(self.rest.size)))
 
     def predict(self, step: float, rms: float) -> tuple[float, float]:
         """Bits, and Σ (Δ̂ − Δ)², expected."""
         rank = self.rank(step, rms)
-        rest = float(self.rest[rank])
+        rest = self.rest[rank : rank + 1]
         used, relative = self._relative(step, rms, rest)
-        noise = (
-            self.widths
-            * np.square(self.spreads)
-            * rest
-            * gaussian.noise(relative, self.widths / np.maximum(self.runs, 1.0))
-        )
+        each = gaussian.noise(relative, self.widths / np.maximum(self.runs, 1.0))
+        noise = self.widths * np.square(self.spreads) * rest * each
         bits = float(self._bits(step, rms, rest).sum()) + rank * self.component_bits
         return bits, float(noise[used].sum())
 
-    def _relative(self, step: float, rms: float, rest: float) -> tuple[NDArray[np.bool_], Numbers]:
-        """Which runs change at all, and each run's step over its spread."""
+    def _relative(
+        self, step: float, rms: float, rest: Numbers
+    ) -> tuple[NDArray[np.bool_], Numbers]:
+        """Which groups change at all, and each group's step over its spread."""
         spreads = self.spreads * np.sqrt(rest)
         used = spreads > 0
         relative = step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
         return used, np.where(used, relative, 1.0)
 
-    def _bits(self, step: float, rms: float, rest: float) -> Numbers:
+    def _bits(self, step: float, rms: float, rest: Numbers) -> Numbers:
         used, relative = self._relative(step, rms, rest)
-        return np.where(used, self.widths * gaussian.bits(relative) + _GAIN_BITS * self.runs, 0.0)
+        bits = self.widths * gaussian.bits(relative) + _GAIN_BITS * self.runs
+        return np.where(used, bits, 0.0)
 
 
 def measure(
