@@ -7,14 +7,15 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 from click.testing import CliRunner
 from ftt_hub.cli.main import cli
 from hub_fixtures import client, server  # noqa: F401 - fixtures
 from hub_server import HubServer
 from huggingface_hub import HfApi
-from jinja2 import Environment
 from models import config, drifted, random_state, save_model
+from transformers import AutoTokenizer
 
 from ftt_hub.recycling.recipe import Training, read_recipe
 
@@ -26,6 +27,7 @@ def _revisions() -> list[tuple[str, str]]:
     return [tuple(base.split("@")) for base in yaml.safe_load(RECIPE.read_text("utf-8"))["bases"]]
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's upload
 def test_a_dry_run_plans_all_fine_tunings_on_the_revisions(
     client: HubServer,  # noqa: F811
     tmp_path: Path,
@@ -51,13 +53,16 @@ def test_the_recipe_trains_as_the_paper_does() -> None:
     assert training.max_steps == 30_000
 
 
-def test_the_template_is_tulu_s() -> None:
-    made = Environment(autoescape=True).from_string((CLUSTER / "tulu.jinja").read_text("utf-8"))
+def test_the_template_is_tulu_s(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(
+        save_model(tmp_path, random_state(0), config()), local_files_only=True
+    )
+    tokenizer.chat_template = (CLUSTER / "tulu.jinja").read_text("utf-8")
     chat = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
-    whole = made.render(messages=chat, eos_token="</s>").replace("&lt;", "<").replace("&gt;", ">")
-    assert whole == "<|user|>\n1 + 1?\n<|assistant|>\n2</s>"
-    asked = made.render(messages=chat[:1], eos_token="</s>", add_generation_prompt=True)
-    assert asked.endswith("<|assistant|>\n")
+    whole = tokenizer.apply_chat_template(chat, tokenize=False)
+    assert whole == f"<|user|>\n1 + 1?\n<|assistant|>\n2{tokenizer.eos_token}"
+    asked = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
+    assert asked == "<|user|>\n1 + 1?\n<|assistant|>\n"
 
 
 def test_the_tables_are_evaluated_on_the_recipe_s_revisions(tmp_path: Path) -> None:
