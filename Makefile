@@ -21,7 +21,9 @@ $(STAMP): pyproject.toml constraints-dev.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints-dev.txt -e '.[demo,eval,plot,study,tune,web]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints-dev.txt -e '.[demo,eval,plot,tune,web]'
+	@$(BIN)/python -m pip install --quiet -c constraints-dev.txt reasoning-gym || echo "NO reasoning-gym: \
+	it needs pycosat, which is built by a C compiler; the tests of the study will be SKIPPED" >&2
 	@touch $(STAMP)
 
 demo: install

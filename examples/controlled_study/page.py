@@ -85,6 +85,38 @@ def _findings(results: dict[str, Any]) -> str:
     return table(("paper", "finding", "the paper's numbers", "seen here", "verdict"), rows)
 
 
+def _setup(results: dict[str, Any]) -> str:
+    given = results["settings"]
+    shape, pretraining, tuning = given["model"], given["pretraining"], given["fine_tuning"]
+    rows, first = [], 1
+    for stage in pretraining["stages"]:
+        last = first + len(stage["steps"]) - 1
+        course = "falling to zero" if stage["decay"] else "constant"
+        rows.append(
+            [
+                f"M_{first} … M_{last}",
+                f"{' + '.join(map(str, stage['steps']))} steps, {100 * stage['arithmetic']:.0f}% "
+                f"of them on equations; learning rate {pretraining['learning_rate']:g}, {course}",
+            ]
+        )
+        first = last + 1
+    return table(
+        ("", "here"),
+        [
+            ["families (seeds)", str(len(given["seeds"]))],
+            ["model", f"Llama, {shape['layers']} layers, {shape['hidden_size']} wide, "
+             f"{shape['vocabulary']} tokens"],
+            *rows,
+            ["a step", f"{pretraining['batch_size']} windows of {pretraining['window']} tokens of "
+             f"text, or {pretraining['equations']} equations"],
+            ["numbers", f"up to {given['digits']} digit{'s' * (given['digits'] > 1)}"],
+            ["held-out expressions", str(given["evaluation"]["expressions"])],
+            ["fine-tuning", f"{tuning['steps']} steps of {tuning['batch_size']} questions, "
+             f"learning rate {tuning['learning_rate']:g}, linear, warm-up 0.03"],
+        ],
+    )  # fmt: skip
+
+
 def _bases(results: dict[str, Any]) -> str:
     families = results["families"]
     rows = [
@@ -203,6 +235,7 @@ def _cost(results: dict[str, Any]) -> str:
 
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "findings": _findings,
+    "set-up": _setup,
     "bases": _bases,
     "table-3": _matrix,
     "table-4": _tuned,
