@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from click.testing import CliRunner
 from ftt_hub.cli.main import cli
 from hub_fixtures import client, server  # noqa: F401 - fixtures
@@ -86,9 +87,8 @@ def test_the_tables_are_evaluated_on_the_recipe_s_revisions(tmp_path: Path) -> N
 
 
 def test_the_launcher_s_settings_are_those_that_recycle_needs() -> None:
-    settings = yaml.safe_load((CLUSTER / "fsdp.yaml").read_text("utf-8"))
-    assert settings["fsdp_config"]["fsdp_state_dict_type"] == "FULL_STATE_DICT"
-    recipe = read_recipe(RECIPE).training
-    assert (
-        recipe.batch_size % (settings["num_processes"] * (recipe.per_device_batch_size or 1)) == 0
-    )
+    settings = load_config_from_file(str(CLUSTER / "fsdp.yaml"))
+    assert settings.fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
+    training = read_recipe(RECIPE).training
+    batch = settings.num_processes * (training.per_device_batch_size or training.batch_size)
+    assert training.batch_size % batch == 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ALONE, _FROM_BELOW, _FROM_ABOVE = "#555555", "#1f77b4", "#d95f02"
 _ITERATIVE, _DIRECT = "#7b3294", "#1f77b4"
 _DPI = 130
+_LOW = 40.0
 
 
 def draw(families: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
@@ -46,14 +47,13 @@ def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axe
 
 
 def _matrix(numbers: list[Numbers]) -> Figure:
-    """Table 3: rows M_i, columns what is added; the last column is fine-tuning."""
+    """Table 3: rows M_i, columns what is added; Δ_i on M_i is fine-tuning."""
     count = numbers[0].count
     rows = range(1, count + 1)
-    names = ["nothing", *(f"Δ$_{j}$" for j in rows), "fine-tuned"]
+    names = ["nothing", *(f"Δ$_{j}$" for j in rows)]
     cells = [
         [Interval.of([n.base(i) for n in numbers])]
         + [Interval.of([n.plus(i, j) for n in numbers]) for j in rows]
-        + [Interval.of([n.tuned(i) for n in numbers])]
         for i in rows
     ]
     figure, (axes,) = _figure(1, 8.2, 4.2)
@@ -69,9 +69,9 @@ def _matrix(numbers: list[Numbers]) -> Figure:
             axes.text(
                 x, y, text, ha="center", va="center", color=colour, fontsize=9, fontweight=bold
             )
-    axes.set_xticks(range(count + 2), names)
+    axes.set_xticks(range(count + 1), names)
     axes.set_yticks(range(count), [f"M$_{i}$" for i in rows])
-    axes.set_xlabel("added to the version")
+    axes.set_xlabel("added to the version (bold: its own, which is fine-tuning)")
     axes.set_title(f"Exact answers, %: mean and 95% interval over {len(numbers)} seeds")
     figure.colorbar(image, ax=axes)
     return figure
@@ -117,8 +117,9 @@ def _band(
 
 
 def _dress(axes: Axes, title: str) -> None:
+    top = max(float(max(line.get_ydata())) for line in axes.get_lines())
     axes.set_title(title)
     axes.set_xlabel("steps of fine-tuning")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left" if top < _LOW else "lower right")

@@ -114,9 +114,10 @@ def findings(count: int) -> list[Finding]:
             lambda n: n.plus(last, last - 1) - n.plus(last, 1),
         ),
         Finding(
-            "Table 3", f"a far Δ harms: M_{last} + Δ_1 below what M_{last} can do",
+            "Table 3", f"a far Δ harms: M_{last} + Δ_1 below M_{last}, asked as M_{last} can "
+            "answer (here: in equations)",
             "19.6 against 65.5",
-            lambda n: n.knows(last) - n.plus(last, 1),
+            lambda n: n.base(last, "task_equations") - n.plus(last, 1, "task_equations"),
         ),
         Finding(
             "Table 4", "fine-tuning after a transfer between neighbours ends higher than without",

@@ -31,12 +31,8 @@ class Numbers:
         return range(1, self.count + 1)
 
     def base(self, i: int, what: str = "task") -> float:
-        """M_i."""
+        """M_i: the task, the `unseen` one, either as `…_equations`, or the `text_loss`."""
         return self._score(f"M_{i}", what)
-
-    def knows(self, i: int, what: str = "task") -> float:
-        """M_i, asked in the form of its pretraining."""
-        return float(100 * self.family["scores"][f"M_{i}"]["knows"][what])
 
     def plus(self, i: int, j: int, what: str = "task") -> float:
         """M_i + Δ_j."""

@@ -123,8 +123,8 @@ def _bases(results: dict[str, Any]) -> str:
         [
             f"M_{i}",
             _over(families, lambda n, i=i: n.base(i, "text_loss"), ".2f"),
-            _over(families, lambda n, i=i: n.knows(i)),
-            _over(families, lambda n, i=i: n.knows(i, "unseen")),
+            _over(families, lambda n, i=i: n.base(i, "task_equations")),
+            _over(families, lambda n, i=i: n.base(i, "unseen_equations")),
             _over(families, lambda n, i=i: n.base(i)),
         ]
         for i in range(1, _count(results) + 1)
@@ -136,14 +136,18 @@ def _bases(results: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _matrix(results: dict[str, Any]) -> str:
+def _matrix(results: dict[str, Any], what: str = "task") -> str:
     families, versions = results["families"], range(1, _count(results) + 1)
     rows = []
     for i in versions:
-        cells = [_over(families, lambda n, i=i, j=j: n.plus(i, j)) for j in versions]
+        cells = [_over(families, lambda n, i=i, j=j: n.plus(i, j, what)) for j in versions]
         cells[i - 1] = f"**{cells[i - 1]}**"
-        rows.append([f"M_{i}", _over(families, lambda n, i=i: n.base(i)), *cells])
+        rows.append([f"M_{i}", _over(families, lambda n, i=i: n.base(i, what)), *cells])
     return table(("", "alone", *(f"+ Δ_{j}" for j in versions)), rows)
+
+
+def _equations(results: dict[str, Any]) -> str:
+    return _matrix(results, "task_equations")
 
 
 def _recycled(results: dict[str, Any]) -> list[tuple[int, int]]:
@@ -226,10 +230,8 @@ def _cost(results: dict[str, Any]) -> str:
     return (
         f"{len(families)} families, {len(sizes)} fine-tunings and as many adapters of "
         f"{sum(sizes) / len(sizes) / 1e6:.1f} MB: {processor / 60:.0f} minutes of processor time "
-        f"({processor / 60 / 2:.0f} minutes on two idle cores), "
-        f"{results['wall_s_of_this_run'] / 60:.0f} minutes on the clock on a machine that other "
-        f"work shared. Python {machine['python']}, torch {machine['torch']}, transformers "
-        f"{machine['transformers']}, device {machine['device']}."
+        f"({processor / 60 / 2:.0f} minutes on two idle cores). Python {machine['python']}, torch "
+        f"{machine['torch']}, transformers {machine['transformers']}, device {machine['device']}."
     )
 
 
@@ -238,6 +240,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "set-up": _setup,
     "bases": _bases,
     "table-3": _matrix,
+    "equations": _equations,
     "table-4": _tuned,
     "figure-2": _steps,
     "table-5": _unseen,

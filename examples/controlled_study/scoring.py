@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from controlled_study.tasks import EQUATION, Problem
+from controlled_study.tasks import END, EQUATION, Problem
 
 _BATCH = 512
 _LONGEST_ANSWER = 6
@@ -35,19 +35,14 @@ class Questions:
         return {
             "task": self.accuracy(model),
             "unseen": share_right(model, self.tokenizer, self.unseen, chat=True),
+            "task_equations": share_right(model, self.tokenizer, self.task, chat=False),
+            "unseen_equations": share_right(model, self.tokenizer, self.unseen, chat=False),
             "text_loss": text_loss(model, self.text),
         }
 
     def accuracy(self, model: PreTrainedModel) -> float:
         """Share of the task's problems that are answered exactly."""
         return share_right(model, self.tokenizer, self.task, chat=True)
-
-    def knows(self, model: PreTrainedModel) -> dict[str, float]:
-        """The same problems as pretraining showed them: "12 - 4 = "."""
-        return {
-            "task": share_right(model, self.tokenizer, self.task, chat=False),
-            "unseen": share_right(model, self.tokenizer, self.unseen, chat=False),
-        }
 
 
 def share_right(
@@ -59,7 +54,8 @@ def share_right(
 ) -> float:
     """Share of greedy answers that equal the right one, character by character.
 
-    In a chat the answer ends at the end token, else at the line's end.
+    In a chat the answer ends at the end token. Else the model is asked as pretraining wrote it,
+    "9 - 4 =", and answers up to the line's end or the end token.
     """
     prompts = [p.prompt if chat else EQUATION.format(p.expression) for p in problems]
     texts: list[str] = []
@@ -73,9 +69,9 @@ def share_right(
                 pad_token_id=0,
             )  # fmt: skip
         texts += tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :])
-    end = tokenizer.eos_token if chat else "\n"
+    ends = (END,) if chat else ("\n", END)
     right = [
-        text.split(end)[0].strip() == problem.answer and end in text
+        any(end in text and text.split(end)[0].strip() == problem.answer for end in ends)
         for text, problem in zip(texts, problems, strict=True)
     ]
     return sum(right) / len(right)

@@ -76,16 +76,22 @@ def run_family(settings: Settings, seed: int, root: Path, say: Say) -> dict[str,
     cache = Cache(root)
     family = Family(settings, seed, cache)
     began = time.time()
+    before = {one.node for one in plan_of(settings, seed, cache) if cache.path(one.node).is_dir()}
+
+    def note(node: Node, what: str) -> None:
+        if node not in before:
+            say(f"seed {seed}: {what} after {time.time() - began:.0f} s")
+
     for number in range(1, settings.pretraining.versions + 1):
         family.version(number)
-        say(f"seed {seed}: M_{number} after {time.time() - began:.0f} s")
+        note(family.node(number), f"M_{number}")
     tuner = Tuner(family, family.questions())
     for step in steps_to_do(settings):
         tuner.run(step)
-        say(f"seed {seed}: {label(step)} after {time.time() - began:.0f} s")
+        note(tuner.node(step), label(step))
     for node, name in _matrix_nodes(family):
         cache.made(node, _scorer(tuner, name))
-    say(f"seed {seed}: all scores after {time.time() - began:.0f} s")
+    say(f"seed {seed}: {len(before)} stages were done before, the rest is done now")
     return collect(settings, seed, cache)
 
 
@@ -95,14 +101,14 @@ def _matrix_nodes(family: Family) -> Iterator[tuple[Node, str]]:
     problems = asdict(family.settings.evaluation)
     for i in range(1, count + 1):
         base = family.node(i)
-        yield Node.of("score", after=(base,), problems=problems, what="base"), f"M_{i}"
+        yield Node.of("scores", after=(base,), problems=problems), f"M_{i}"
         for j in range(1, count + 1):
             after = (base, tuning_node(family, Step((j,))))
-            yield Node.of("score", after=after, problems=problems), f"M_{i} + Δ_{j}"
+            yield Node.of("scores", after=after, problems=problems), f"M_{i} + Δ_{j}"
     for step in steps_to_do(family.settings):
         if step.parent is not None:
             after = (tuning_node(family, step),)
-            yield Node.of("score", after=after, problems=problems), step.name
+            yield Node.of("scores", after=after, problems=problems), step.name
 
 
 def _scorer(tuner: Tuner, name: str) -> Callable[[Path], None]:
@@ -114,9 +120,7 @@ def _scorer(tuner: Tuner, name: str) -> Callable[[Path], None]:
         version, step = _parts(name)
         adapter = None if step is None else tuner.adapter(step)
         model = load(tuner.family.version(version), adapter, device)
-        scores: dict[str, Any] = tuner.questions.ask(model)
-        if adapter is None:
-            scores["knows"] = tuner.questions.knows(model)
+        scores = tuner.questions.ask(model)
         (folder / _SCORES).write_text(json.dumps(scores), encoding="utf-8")
 
     return make
