@@ -1,4 +1,5 @@
 # make demo   the main job on a real model, in one go
+# make study-small   the paper's controlled study in miniature, on two cores
 # make test   install what is missing, run the default tests
 # make test-hub-1   the registry tests with huggingface_hub 1.31
 # make test-olah    the read path against olah, a server from PyPI
@@ -10,7 +11,7 @@ HUB1 := .venv-hub-1
 HUB_TESTS := tests/test_registries.py tests/test_ranged_reads.py tests/test_hub_failures.py \
   tests/test_browse.py tests/test_hub_cli.py
 
-.PHONY: demo test test-all test-hub-1 test-olah check bench install clean
+.PHONY: demo study study-small test test-all test-hub-1 test-olah check bench install clean
 
 install: $(STAMP)
 
@@ -21,10 +22,21 @@ $(STAMP): pyproject.toml constraints-dev.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints-dev.txt -e '.[demo,eval,plot,tune,web]'
+	@$(BIN)/python -m pip install --quiet -c constraints-dev.txt reasoning-gym || echo "NO reasoning-gym: \
+	it needs pycosat, which is built by a C compiler; the tests of the study will be SKIPPED" >&2
 	@touch $(STAMP)
 
 demo: install
 	$(BIN)/python examples/demo/run.py $(ARGS)
+
+# The paper's §4 to §6 in miniature (docs/study.md): on two cores, or larger for a GPU.
+study-small study: STUDY = $(if $(filter study,$@),gpu,small)
+study-small study: install
+	mkdir -p build/study
+	$(BIN)/python examples/controlled_study/run.py train examples/controlled_study/$(STUDY).yaml \
+	  --results build/study/$(STUDY).json $(ARGS)
+	$(BIN)/python examples/controlled_study/run.py report build/study/$(STUDY).json \
+	  --out build/study/$(STUDY)
 
 test: install
 	$(BIN)/python -m pytest
