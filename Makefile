@@ -68,6 +68,7 @@ bench: install
 	$(BIN)/python benchmarks/apply.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/size.py
 
 clean:

@@ -178,6 +178,40 @@ def int4_error(pair: Pair) -> float:
     return math.sqrt(error / total)
 
 
+def bound(pair: Pair) -> Iterator[str]:
+    """Bits of nearest rounding at five steps beside the rate–distortion bound.
+
+    The bound is that of independent Gaussian tensors with these variances at the same squared error
+    (reverse water-filling). Δ is not Gaussian: it lies on a grid, and can be stored in less.
+    """
+    counts, squares = [], []
+    for _, _, block, _ in pair.blocks():
+        counts.append(block.hi.size)
+        squares.append(float(np.square(delta_values(block), dtype=np.float64).sum()))
+    number, variance = np.array(counts), np.array(squares) / np.array(counts)
+    rms = math.sqrt(sum(squares) / pair.count)
+    for step in (0.1, 0.3, 0.7, 1.0, 1.5):
+        codec, bits, error = QuantizedCodec(step * rms, NEAREST), 0.0, 0.0
+        for _, _, block, place in pair.blocks():
+            frame = codec.encode(block, place)
+            bits += 8 * len(frame)
+            error += delta.error_square(codec.decode(frame, block.hi.size, block.dtype), block)
+        low, high = 0.0, float(variance.max())
+        for _ in range(60):
+            level = (low + high) / 2
+            low, high = (
+                (level, high)
+                if float((number * np.minimum(level, variance)).sum()) < error
+                else (low, level)
+            )
+        least = float((number * np.maximum(0.0, np.log2(variance / level) / 2)).sum()) / pair.count
+        relative = math.sqrt(error / sum(squares))
+        yield (
+            f"nearest, step {step:g} rms: relative error {relative:.3g}, "
+            f"{bits / pair.count:.3f} bits a weight, bound {least:.3f}"
+        )
+
+
 Store = Callable[[DeltaBlock, Place, tuple[int, ...]], peers.Stored]
 
 
@@ -266,10 +300,14 @@ def main() -> None:
     parser.add_argument("--rotated", type=float, nargs="*", default=ROTATED_BITS)
     parser.add_argument("--peers", nargs="*", choices=peers.LOSSY, help="default: all")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
+    parser.add_argument("--bound", action="store_true", help="print the rate–distortion bound too")
     parser.add_argument("--skip-lossless", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     pair = Pair(given.source, given.tuned, given.every)
+    if given.bound:
+        for line in bound(pair):
+            print(line, flush=True)
     results: dict[str, Any] = {"matrices": len(pair.tensors), "weights": pair.count}
     if not given.skip_lossless:
         results["lossless"] = lossless(pair)

@@ -1,4 +1,4 @@
-"""Plots of what `benchmarks/codecs.py` measured: plot_codecs.py RESULTS.json FOLDER."""
+"""Plots of what `benchmarks/codecs.py` measured: plot_codecs.py RESULTS.json … FOLDER."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 FAMILIES = {
-    "ours: stochastic": ("o-", "quantized, stochastic"),
+    "ours: stochastic": ("p-", "quantized, stochastic"),
+    "ours: rotated": ("o-", "quantized, rotated"),
     "ours: nearest": ("s-", "quantized, nearest"),
     "DARE": ("v--", "DARE"),
     "SVD": ("^--", "SVD"),
+    "mixed-precision SVD": ("<", "mixed-precision SVD"),
     "BitDelta": ("D", "BitDelta"),
     "T-Switch": ("P", "T-Switch"),
     "int4": ("X", "int4, groups of 64"),
@@ -41,8 +43,10 @@ def rows_of(results: dict[str, Any]) -> dict[str, list[tuple[float, float, float
 
 def main() -> None:
     """Draw both plots."""
-    results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    out = Path(sys.argv[2])
+    *files, out = (Path(given) for given in sys.argv[1:])
+    results = json.loads(files[0].read_text(encoding="utf-8"))
+    for more in files[1:]:
+        results["lossy"] += json.loads(more.read_text(encoding="utf-8"))["lossy"]
     exact = np.mean(next(r["windows"] for r in results["lossy"] if r["what"] == "Δ itself"))
     for column, label, name in (
         (2, "loss of m_t + Δ̂ above m_t + Δ, nats (0.001: or less)", "codecs-loss.png"),
