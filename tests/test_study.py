@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("reasoning_gym", reason="the extra `study` is not installed")
+if find_spec("reasoning_gym") is None:  # looked for and not imported: that takes two seconds
+    pytest.skip("the extra `study` is not installed", allow_module_level=True)
 
 from controlled_study import family as families
 from controlled_study.cache import Cache
@@ -20,7 +22,7 @@ from controlled_study.figures import draw
 from controlled_study.findings import NOT, REPRODUCED, UNSEEN, findings, judge, outcomes
 from controlled_study.intervals import Interval
 from controlled_study.numbers import Numbers
-from controlled_study.page import BLOCKS, read_results, renew
+from controlled_study.page import BLOCKS, read_results, renew, shown
 from controlled_study.run import main
 from controlled_study.settings import StudyError, read_settings
 from controlled_study.study import plan, run_study
@@ -224,6 +226,13 @@ def test_the_page_shows_the_recorded_results() -> None:
     page = (DOCS / "study.md").read_text("utf-8")
     assert renew(page, read_results(RESULTS)) == page
     assert all(f"<!-- begin {name} -->" in page for name in BLOCKS)
+
+
+def test_the_table_of_the_paper_says_what_the_study_found() -> None:
+    text = (DOCS / "paper.md").read_text("utf-8")
+    for outcome in outcomes(read_results(RESULTS)["families"]):
+        row = f"{shown(outcome.seen, '+.1f')} {outcome.finding.unit} | {outcome.verdict} |"
+        assert row in text, outcome.finding.claim
 
 
 def test_an_unknown_block_is_refused() -> None:
