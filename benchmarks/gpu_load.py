@@ -11,14 +11,14 @@ GB are those of the model's weights. Without a CUDA device it says so and stops.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from load import SIZES, make_models
+from load import made
+from synthetic import SIZES
 
 BUS_BYTES = 1 << 30
 
@@ -74,7 +74,7 @@ def measure(root: Path, device: torch.device) -> dict[str, float]:
 def main() -> None:
     """Make the models, run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", choices=SIZES, default="134m")
+    parser.add_argument("--model", choices=SIZES, default="134M")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default="cuda:0")
     options = parser.parse_args()
@@ -83,12 +83,11 @@ def main() -> None:
         return
     device = torch.device(options.device)
     best: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        make_models(Path(folder), options.size)
-        for _ in range(options.repeat):
-            for side, speed in measure(Path(folder), device).items():
-                best[side] = max(speed, best.get(side, 0.0))
-    print(f"{options.size} on {torch.cuda.get_device_name(device)}, best of {options.repeat}")
+    root = made(options.model)
+    for _ in range(options.repeat):
+        for side, speed in measure(root, device).items():
+            best[side] = max(speed, best.get(side, 0.0))
+    print(f"{options.model} on {torch.cuda.get_device_name(device)}, best of {options.repeat}")
     for side, speed in best.items():
         print(f"{side:9} {speed:7.2f} GB/s")
 

@@ -38,6 +38,14 @@ SHARDS = {"134M": 200_000_000, "1.1B": 500_000_000}
 REPEATS = {"134M": 3, "1.1B": 2}
 
 
+def made(model: str) -> Path:
+    """The folder of `source`, `tuned`, `target` and `adapter`, made on the first call and kept."""
+    source, tuned, _ = family(cache_folder(), model, SHARDS[model])
+    if not (source.parent / "adapter" / "adapter_config.json").is_file():
+        ftt_hub.extract(source, tuned, source.parent / "adapter")
+    return source.parent
+
+
 class Watch(threading.Thread):
     """Peak of the anonymous memory of this process, or of the one it waits for."""
 
@@ -183,10 +191,8 @@ def main() -> None:
         venv = None if options.mergekit is None else Path(options.mergekit)
         print(json.dumps(measure(options.side, options.root, options.threads, venv)))
         return
-    source, tuned, target = family(cache_folder(), options.model, SHARDS[options.model])
-    if not (source.parent / "adapter" / "adapter_config.json").is_file():
-        ftt_hub.extract(source, tuned, source.parent / "adapter")
-    weights = sum(p.stat().st_size for p in target.glob("*.safetensors"))
+    root = made(options.model)
+    weights = sum(p.stat().st_size for p in (root / "target").glob("*.safetensors"))
     sides = ["plain", *(s for s in options.sides if s != "plain")]
     if options.mergekit is None and "mergekit" in sides:
         sides.remove("mergekit")
@@ -196,7 +202,7 @@ def main() -> None:
     for number in range(repeat):
         for side in sides:
             print(f"round {number + 1} of {repeat}: {side}", file=sys.stderr, flush=True)
-            found = run(side, source.parent, options)
+            found = run(side, root, options)
             held = best.setdefault(side, found)
             best[side] = {key: min(held[key], found[key]) for key in found}
     print(f"{options.model}, {weights / 1e6:.0f} MB of bf16, {options.threads} threads,")
