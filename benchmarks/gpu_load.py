@@ -1,6 +1,6 @@
 """Δ on a CUDA device: GB/s of loading and of adding, beside the bus and a plain load.
 
-python benchmarks/gpu_load.py [--size 134m|1.1b] [--repeat 3] [--device cuda:0]
+python benchmarks/gpu_load.py [--model 134M|1.1B] [--repeat 3] [--device cuda:0]
 
 `bus` copies pinned memory to the device; `plain` is transformers' from_pretrained(target) there;
 `transfer` is AutoTransferModel, which adds Δ on the host before the weights go over; `live` is
