@@ -85,9 +85,10 @@ def lossless(pair: Pair) -> list[dict[str, Any]]:
         source, tuned = place.source, place.tuned
         for name, size in peers.LOSSLESS.items():
             try:
-                bits[name] += 8 * timed(name, size, source, tuned, block.hi)
+                taken = timed(name, size, source, tuned, block.hi)
             except ImportError:
                 continue
+            bits[name] += 8 * taken
         codecs: tuple[Codec, ...] = (ExactCodec(), AnchoredCodec())
         for codec in codecs:
             name = f"ours: {codec.id}"
