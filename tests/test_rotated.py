@@ -266,6 +266,17 @@ def test_gains_span_sixteen_octaves_and_no_more() -> None:
     assert struct.unpack_from("<Bf", levels.pack(b""))[0] == rotated.KIND
 
 
+@pytest.mark.parametrize("size", [1e-44, 1e-38, 1e-36])
+def test_changes_too_small_for_float32_arithmetic_are_none(size: float) -> None:
+    """Beside a run of usual size they are dropped; alone they take no bytes."""
+    tiny = (np.random.default_rng(0).standard_normal(4096) * size).astype(np.float32)
+    codec = QuantizedCodec(4 * SCALE, ROTATED, rms=SCALE)
+    assert coded(tiny, codec, columns=64) == (0, pytest.approx(np.zeros(4096)))
+    _, decoded = coded(np.concatenate([gaussian(4096), tiny]), codec)
+    assert decoded[:4096].any()
+    assert not decoded[4096:].any()
+
+
 def test_torch_state_is_untouched() -> None:
     state = torch.random.get_rng_state()
     whole_frame()

@@ -48,20 +48,25 @@ class Histogram:
 
 
 class Tally:
-    """Counts |Δ| of a tensor's blocks as they pass, and measures their spread.
+    """Counts |Δ| of a tensor's blocks as they pass.
+
+    Args:
+        turned: Whether to measure the blocks' spread too, which predicting rotated rounding needs.
 
     Attributes:
         spreads: One a block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, turned: bool = True) -> None:
+        self._turned = turned
         self._counts = np.zeros(1 << (31 - _DROPPED), np.int64)
         self._on_edges = True
         self.spreads: list[Spread] = []
 
     def add(self, block: DeltaBlock, columns: int = 0) -> None:
         """Count one block, of whole rows of so many elements if it is part of a matrix."""
-        self.spreads.append(measure(delta_values(block), columns)[0])
+        if self._turned:
+            self.spreads.append(measure(delta_values(block), columns)[0])
         self._on_edges &= block.dtype is BF16
         for start in range(0, block.hi.size, 1 << 16):
             part = block.part(np.s_[start : start + (1 << 16)])

@@ -31,6 +31,9 @@ GAINS = 16
 _UNCHANGED = 255
 """The code of a run that does not change."""
 
+NEGLIGIBLE = 2.0**-100
+"""Runs whose largest weight is smaller do not change: its inverse must fit float32."""
+
 _PEAK = 4095.0
 """The largest weight of a run as an integer: 4096 of them sum to less than `rotation.EXACT`."""
 
@@ -97,7 +100,7 @@ def quantise(values: NDArray[np.float32], step: float, rms: float, key: int) -> 
     gains: list[NDArray[np.float64]] = []
     for where, padded in _groups(values):
         peak = np.abs(padded).max(1, keepdims=True)
-        scale = np.divide(_PEAK, peak, where=peak > 0, out=np.zeros_like(peak))
+        scale = np.divide(_PEAK, peak, where=peak > NEGLIGIBLE, out=np.zeros_like(peak))
         integers = np.rint(padded * scale)
         energy = np.einsum("ij,ij->i", integers, integers, dtype=np.float64)
         integers *= rotation.signs(key, where.start, padded.size).reshape(padded.shape)
@@ -112,11 +115,11 @@ def quantise(values: NDArray[np.float32], step: float, rms: float, key: int) -> 
         levels[where] = turned_levels.reshape(-1)
         kept = inner > 0
         gains.append(np.divide(energy, inner * wide, where=kept, out=np.zeros_like(energy)))
-        if padded.size and float(np.abs(turned_levels).sum(1).max()) >= rotation.EXACT:
+        if (largest_sum := float(np.abs(turned_levels).sum(1).max())) >= rotation.EXACT:
             raise CodecError(
                 "the step is too small for this delta",
                 expected=f"levels of a run that sum to less than {rotation.EXACT}",
-                found=f"{float(np.abs(turned_levels).sum(1).max()):g}",
+                found=f"{largest_sum:g}",
                 hint="Choose another rounding, a larger error or fewer bits.",
             )
     largest = float(np.abs(levels).max(initial=0))

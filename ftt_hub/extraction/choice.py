@@ -109,7 +109,7 @@ def choose_codec(
         return codec_of(coding.codec)
     if coding.step is not None and coding.rounding != ROTATED:
         return _quantized(coding, coding.step, coding.rounding or STOCHASTIC)
-    seen = survey(pairs, source, tuned, workers, progress)
+    seen = survey(pairs, source, tuned, workers, progress, turned=_may_rotate(coding))
     if source_square is not None:
         seen.total.source_square = source_square
     if not seen.total.delta_square:
@@ -126,6 +126,13 @@ def choose_codec(
     noise = rate.NOISE if coding.noise is None else coding.noise
     step, rounding = rate.choose(seen.total, noise, coding.rounding)
     return _quantized(coding, step, rounding, rms)
+
+
+def _may_rotate(coding: Coding) -> bool:
+    """Whether the spread of rotated blocks decides anything."""
+    if coding.step is not None:
+        return False
+    return coding.rounding == ROTATED or (coding.rounding is None and coding.max_error is None)
 
 
 def _quantized(

@@ -9,7 +9,7 @@ from ftt_hub import delta
 from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
 from ftt_hub.codecs.abc import DeltaBlock, Place
 from ftt_hub.codecs.exact import ExactCodec
-from ftt_hub.codecs.quantized import QuantizedCodec
+from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.codecs.rate import Survey, Tally
 from ftt_hub.config import digest_of
 from ftt_hub.container.index import Block, RawTensor, TensorEntry, encode_index
@@ -98,9 +98,23 @@ def _index_bytes(pairs: Sequence[Pair]) -> int:
 
 
 def survey(
-    pairs: Sequence[Pair], source: Weights, tuned: Weights, workers: int | None, progress: Progress
+    pairs: Sequence[Pair],
+    source: Weights,
+    tuned: Weights,
+    workers: int | None,
+    progress: Progress,
+    *,
+    turned: bool,
 ) -> SurveyResult:
     """Read both models once; memory is one small histogram a tensor.
+
+    Args:
+        pairs: The tensors.
+        source: The source base.
+        tuned: The fine-tuned model.
+        workers: Threads.
+        progress: Watches.
+        turned: Whether rotated rounding may be chosen, and must be predicted.
 
     Raises:
         NonFiniteError: NaN or infinity on either side.
@@ -112,7 +126,7 @@ def survey(
         number, pair = item
         result = SurveyResult(parameters=pair.either.count)
         quantised = _is_quantised(pair)
-        tally = Tally()
+        tally = Tally(turned=turned)
         for place, block, sums in _blocks(pair, source, tuned):
             result.total.source_square += sums.source_square
             if quantised:
@@ -148,7 +162,7 @@ def coded_share(
     taken = predicted = 0.0
     for pair in sample:
         place, block, sums = next(_blocks(pair, source, tuned, _SAMPLED_ELEMENTS))
-        tally = Tally()
+        tally = Tally(turned=codec.rounding == ROTATED)
         tally.add(block, place.columns)
         seen = Survey([tally.histogram()], sums.source_square, sums.delta_square, tally.spreads)
         taken += 8 * len(codec.encode(block, place))
