@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ftt_hub import kernels
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.tensors.difference import difference, square_sum
@@ -36,6 +37,8 @@ from ftt_hub.tensors.rounding import (
     round_to_odd_sum,
     widen,
 )
+
+_OVERFLOWS = "target + delta overflows, or the target"
 
 
 @dataclass
@@ -90,12 +93,7 @@ def compute(source: Bits, tuned: Bits, dtype: DType) -> tuple[DeltaBlock, DeltaS
         _require_finite(tuned, dtype, "fine-tuned model")
     if dtype is F16 or not math.isfinite(statistics.delta_square):
         _require_finite(found.hi, dtype, "the difference overflows its dtype: it")
-    if not found.places:
-        return DeltaBlock(found.hi, None, dtype), statistics
-    where = np.concatenate(found.places)
-    lo = np.zeros_like(source)
-    lo[where] = np.concatenate(found.lows)
-    return DeltaBlock(found.hi, lo, dtype, where), statistics
+    return DeltaBlock(found.hi, found.lo, dtype, found.places), statistics
 
 
 def error_square(stored: DeltaBlock, delta: DeltaBlock) -> float:
@@ -169,13 +167,16 @@ def add(target: Bits, delta: DeltaBlock, dtype: DType, *, scale: float = 1.0) ->
     with np.errstate(over="ignore", invalid="ignore"):
         if delta.changed is not None:
             _add_sparse(target, dtype, delta, delta.changed, scale)
+        elif plain and delta.dtype is dtype is BF16 and kernels.usable(target, delta.hi):
+            _add_compiled(target, delta)
+            return
         elif plain:
             _add_dense(target, dtype, delta)
         else:
             for start in range(0, target.size, CHUNK):
                 part = slice(start, start + CHUNK)
                 target[part] = _add_wide(target[part], dtype, delta.part(part), scale, dtype)
-    _require_finite(target, dtype, "target + delta overflows, or the target")
+    _require_finite(target, dtype, _OVERFLOWS)
 
 
 def _add_dense(target: Bits, dtype: DType, delta: DeltaBlock) -> None:
@@ -186,6 +187,15 @@ def _add_dense(target: Bits, dtype: DType, delta: DeltaBlock) -> None:
         hi = convert(delta.hi[part], delta.dtype, dtype)
         target[part] = _add_plain(target[part], hi, dtype)
     target[where] = sums
+
+
+def _add_compiled(target: Bits, delta: DeltaBlock) -> None:
+    """`_add_dense` of BF16 to BF16, with its check, in one pass."""
+    where, sums = sums_with_lo(target, delta, BF16)
+    finite = kernels.COMPILED.add(target, delta.hi)
+    target[where] = sums
+    if not finite or not all_finite(sums, BF16):
+        _require_finite(target, BF16, _OVERFLOWS)
 
 
 def _add_sparse(
@@ -226,6 +236,8 @@ def rebuilds(source: Bits, delta: DeltaBlock, tuned: Bits) -> bool:
 
 def _count_unequal(source: Bits, hi: Bits, tuned: Bits, dtype: DType) -> int:
     """Elements at which source + hi, in float32, is not the fine-tuned value."""
+    if dtype is BF16 and kernels.usable(source, hi, tuned):
+        return int(kernels.COMPILED.count_unequal(source, hi, tuned))
     total = 0
     for start in range(0, source.size, CHUNK):
         parts = [bits[start : start + CHUNK] for bits in (source, hi, tuned)]
@@ -242,6 +254,16 @@ def sums_with_lo(target: Bits, delta: DeltaBlock, dtype: DType) -> tuple[NDArray
     """The few elements that have a lo: where they are, and target + Δ there, rounded once."""
     where = delta.places
     sums = np.empty(where.size, dtype.numpy)
+    if not where.size:
+        return where, sums
+    if (
+        delta.dtype is dtype is BF16
+        and delta.lo is not None
+        and where.itemsize == 8
+        and kernels.usable(target, delta.hi, delta.lo, where)
+    ):
+        kernels.COMPILED.sums(target, delta.hi, delta.lo, where, sums)
+        return where, sums
     for start in range(0, where.size, CHUNK):
         index = where[start : start + CHUNK]
         sums[start : start + CHUNK] = _add_wide(target[index], dtype, delta.part(index), 1.0, dtype)
@@ -268,5 +290,5 @@ def add_as(
         for start in range(0, target.size, CHUNK):
             part = slice(start, start + CHUNK)
             result[part] = _add_wide(target[part], dtype, delta.part(part), scale, result_dtype)
-    _require_finite(result, result_dtype, "target + delta overflows, or the target")
+    _require_finite(result, result_dtype, _OVERFLOWS)
     return result

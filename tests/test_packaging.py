@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+
+from ftt_hub import kernels
 
 ROOT = Path(__file__).parent.parent
 LIGHT = ("click", "wrapt")
@@ -50,6 +53,37 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: tuple[Path, Path]) 
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"cli/main.py", "schemas/index.schema.json", "ftt_hub/py.typed", "LICENSE"} <= names
+    assert "ftt_hub/kernels/compiled.c" in names
+
+
+@pytest.mark.skipif(kernels.COMPILED is None, reason="no C compiler, or turned off")
+def test_the_wheel_brings_compiled_code_for_all_versions_of_python(
+    built: tuple[Path, Path],
+) -> None:
+    assert "-cp311-abi3-" in built[0].name
+    with zipfile.ZipFile(built[0]) as wheel:
+        assert sum(name.startswith("ftt_hub/kernels/compiled.abi3") for name in wheel.namelist())
+
+
+def test_without_a_compiler_the_package_is_built_without_compiled_code(
+    built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """pip prints no error, and what it installs computes with NumPy."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index",
+         "--wheel-dir", tmp_path, built[1]],
+        capture_output=True, text=True, check=True, env={**os.environ, "CC": "false"},
+    )  # fmt: skip
+    assert "error" not in (done.stdout + done.stderr).lower()
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        assert not [name for name in wheel.namelist() if "compiled.abi3" in name]
+        wheel.extractall(tmp_path / "site")
+    code = "from ftt_hub import kernels, delta; print(kernels.COMPILED, kernels.__file__)"
+    seen = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert seen.stdout.split() == ["None", str(tmp_path / "site/ftt_hub/kernels/__init__.py")]
 
 
 def test_the_wheel_runs_in_an_empty_environment(built: tuple[Path, Path], tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,12 @@ from models import TinyFamily, config, drifted, random_state, save_model
 import ftt_hub
 from ftt_hub import staging
 from ftt_hub.checkpoint.writer import CheckpointWriter
-from ftt_hub.errors import OutputError
+from ftt_hub.container.index import DELTA, Block, RawTensor, TensorEntry
+from ftt_hub.container.slots import SlotStore
+from ftt_hub.errors import IntegrityError, OutputError
 from ftt_hub.extraction.encoding import Encoder
 from ftt_hub.staging import partial_folder, staged_folder, write_atomic
+from ftt_hub.tensors.dtypes import BF16
 
 BIG = 24  # layers: long enough to be caught in the middle
 
@@ -52,10 +57,16 @@ def command(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def finished_in(slots: Path) -> set[int]:
+    """Numbers of the tensors that the journals call finished."""
+    lines = [line for path in slots.glob("*.journal") for line in path.read_bytes().split(b"\n")]
+    return {json.loads(line)["number"] for line in lines[:-1]}
+
+
 def stop_half_way(process: subprocess.Popen[str], watched: Path, how: int) -> str:
     """Send a signal once some slots are finished; fails when the run was too quick."""
     deadline = time.monotonic() + 60
-    while len(list(watched.glob("*.json"))) < 20:
+    while len(finished_in(watched)) < 20:
         assert process.poll() is None, "the run ended before it could be stopped"
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -74,7 +85,7 @@ def test_a_stopped_extract_is_continued_to_identical_bytes(
     assert not out.exists()
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     assert "Traceback" not in err
-    finished = {p: p.stat().st_mtime_ns for p in slots.glob("*.json")}
+    finished = finished_in(slots)
 
     with pytest.raises(OutputError, match="--resume"):
         ftt_hub.extract(big.source, big.tuned, out)
@@ -83,13 +94,47 @@ def test_a_stopped_extract_is_continued_to_identical_bytes(
     run = Encoder.run
     monkeypatch.setattr(Encoder, "run", lambda self, n, p: (redone.append(n), run(self, n, p))[1])
     ftt_hub.extract(big.source, big.tuned, out, resume=True)
-    assert not {int(p.stem) for p in finished} & set(redone)
+    assert not finished & set(redone)
     assert not partial_folder(out).exists()
 
     monkeypatch.undo()
     ftt_hub.extract(big.source, big.tuned, tmp_path / "b")
     for path in (tmp_path / "b").iterdir():
         assert path.read_bytes() == (out / path.name).read_bytes(), path.name
+
+
+def test_a_slot_counts_as_finished_only_with_all_its_bytes(tmp_path: Path) -> None:
+    """A kill may cut the journal's last line, a power cut may lose frames that it speaks of."""
+    block = Block(0, 5, 8, sha256(b"frame").hexdigest())
+    raw = RawTensor("BF16", sha256(b"").hexdigest())
+    entries = [
+        TensorEntry(f"t{n}", DELTA, BF16, (8,), raw, raw, slot=1, codec="exact", blocks=(block,))
+        for n in range(3)
+    ]
+    with SlotStore(tmp_path) as store:
+        for number, entry in enumerate(entries):
+            with store.slot() as pack:
+                pack.write(b"frame")
+                store.commit(number, entry, {}, pack)
+    (journal,), (frames,) = tmp_path.glob("*.journal"), tmp_path.glob("*.frames")
+
+    def finished() -> list[bool]:
+        with SlotStore(tmp_path) as store:
+            return [store.finished(number) is not None for number in range(3)]
+
+    assert finished() == [True, True, True]
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert finished() == [True, True, False]
+    frames.write_bytes(b"frame")
+    assert finished() == [True, False, False]
+    with SlotStore(tmp_path) as store, store.slot() as pack:  # a later run, in files of its own
+        pack.write(b"other")
+        store.commit(2, entries[2], {"again": 1}, pack)
+    with SlotStore(tmp_path) as store:
+        assert store.finished(2) == (entries[2], {"again": 1})
+        assert store.span(2).path.read_bytes() == b"other"
+        with pytest.raises(IntegrityError):
+            store.span(1)
 
 
 def test_resume_refuses_inputs_or_encoders_that_changed(

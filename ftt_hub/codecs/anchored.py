@@ -123,8 +123,4 @@ def _groups(counts: NDArray[np.intp]) -> Iterator[slice]:
 def _difference(source: Bits, tuned: Bits, dtype: DType) -> DeltaBlock:
     """Tuned − source as hi + lo."""
     found = difference(source, tuned, dtype)
-    if not found.places:
-        return DeltaBlock(found.hi, None, dtype)
-    lo = np.zeros_like(source)
-    lo[np.concatenate(found.places)] = np.concatenate(found.lows)
-    return DeltaBlock(found.hi, lo, dtype)
+    return DeltaBlock(found.hi, found.lo, dtype, found.places)

@@ -25,6 +25,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from ftt_hub import kernels
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits
 
@@ -82,8 +83,12 @@ def to_symbols(values: Bits, table: Bits) -> tuple[NDArray[np.uint8], Bits]:
     """For each uint16 its place in the table, or the table's length; and the values not in it."""
     places = np.full(1 << 16, table.size, np.uint8)
     places[table] = np.arange(table.size, dtype=np.uint8)
-    symbols = _looked_up(values, places)
-    return symbols, values[np.flatnonzero(symbols == table.size)]
+    if not kernels.usable(values):
+        symbols = _looked_up(values, places)
+        return symbols, values[np.flatnonzero(symbols == table.size)]
+    symbols, rest = np.empty(values.size, np.uint8), np.empty(values.size, np.uint16)
+    number = kernels.COMPILED.to_symbols(values, places, table.size, symbols, rest)
+    return symbols, rest[:number]
 
 
 def _looked_up(index: Bits | NDArray[np.uint8], table: Bits | NDArray[np.uint8]) -> Bits:
@@ -101,14 +106,28 @@ def _looked_up(index: Bits | NDArray[np.uint8], table: Bits | NDArray[np.uint8])
     return result
 
 
-def _expanded(symbols: NDArray[np.uint8], table: Bits) -> Bits:
-    """``table[symbols]``, two symbols at a time where the table of pairs pays for itself."""
-    if symbols.size < _PAIRS_FROM or symbols.size % 2:
-        return _looked_up(symbols, table)
-    full = np.zeros(1 << 8, np.uint32)
+def _expanded(symbols: NDArray[np.uint8], table: Bits, others: Bits) -> Bits:
+    """``table[symbols]``, but the others, in order, for the symbol that is not in the table.
+
+    Two symbols at a time where the table of pairs pays for itself.
+    """
+    full = np.zeros(1 << 8, np.uint16)
     full[: table.size] = table
-    pairs = (full[None, :] | full[:, None] << np.uint32(16)).reshape(-1)
-    return _looked_up(symbols.view("<u2"), pairs).view("<u2")
+    values: Bits
+    if kernels.usable(symbols):
+        values = np.empty(symbols.size, np.uint16)
+        rest = np.append(others, np.uint16(0))
+        kernels.COMPILED.from_symbols(symbols, full, table.size, rest, values)
+        return values
+    if symbols.size < _PAIRS_FROM or symbols.size % 2:
+        values = _looked_up(symbols, full)
+    else:
+        wide = full.astype(np.uint32)
+        pairs = (wide[None, :] | wide[:, None] << np.uint32(16)).reshape(-1)
+        values = _looked_up(symbols.view("<u2"), pairs).view("<u2")
+    if others.size:
+        values[np.flatnonzero(symbols == table.size)] = others
+    return values
 
 
 def compress(symbols: NDArray[np.uint8]) -> bytes:
@@ -148,15 +167,17 @@ def decode(
     if size < TABLE and int(symbols.max(initial=0)) > size:
         raise CodecError("a symbol lies outside its table", expected=f"at most {size}")
     stored = np.frombuffer(payload, "<i2", size, 1).astype(np.int16)
-    table = np.append(from_integers(stored), np.uint16(0))
-    values = _expanded(symbols, table)
-    apart = np.flatnonzero(symbols == size)
-    rest = payload[end + length :]
-    if bool(rest) != bool(apart.size):
-        raise CodecError("symbol payload does not match its rest", expected=f"{apart.size} values")
-    if apart.size:
-        values[apart] = from_integers(decode_rest(rest, apart.size))
-    return values
+    rest, apart = payload[end + length :], _count(symbols, size)
+    if bool(rest) != bool(apart):
+        raise CodecError("symbol payload does not match its rest", expected=f"{apart} values")
+    others = from_integers(decode_rest(rest, apart)) if apart else np.zeros(0, np.uint16)
+    return _expanded(symbols, from_integers(stored), others)
+
+
+def _count(symbols: NDArray[np.uint8], symbol: int) -> int:
+    if kernels.usable(symbols):
+        return int(kernels.COMPILED.count(symbols, symbol))
+    return int(np.count_nonzero(symbols == symbol))
 
 
 def _decompressed(frame: Buffer, count: int) -> NDArray[np.uint8]:

@@ -24,7 +24,8 @@ from ftt_hub.config import CONFIG_NAME, AdapterConfig, CodecSpec, Fidelity
 from ftt_hub.container.folder import CARD_NAME, list_files
 from ftt_hub.container.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
 from ftt_hub.container.reader import container_files
-from ftt_hub.container.writer import SlotStore, write_container
+from ftt_hub.container.slots import SlotStore
+from ftt_hub.container.writer import write_container
 from ftt_hub.delta import CHUNK, DeltaStatistics, error_square
 from ftt_hub.errors import ExtractionError, IntegrityError
 from ftt_hub.extraction.choice import choose_codec
@@ -32,7 +33,7 @@ from ftt_hub.extraction.encoding import TensorResult, codec_for, rounded
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress
-from ftt_hub.staging import staged_folder, write_atomic, writing
+from ftt_hub.staging import staged_folder, write_atomic
 from ftt_hub.tensors.dtypes import DTYPES, Bits
 from ftt_hub.tensors.header import TensorInfo
 
@@ -116,18 +117,19 @@ class Builder:
         )  # fmt: skip
 
     def _encode(self, folder: Path, codec: Codec) -> dict[str, TensorResult]:
-        store = SlotStore(folder / _WORK)
         todo = sorted(enumerate(self._stored()), key=lambda item: -item[1].entry.count)
         self._progress.start("combining", sum(p.entry.count for _, p in todo))
 
         def run(item: tuple[int, Planned]) -> TensorResult:
             number, planned = item
-            path = store.payload_path(number)
-            with writing(path), path.open("wb") as file:
-                return self._tensor(planned, codec_for(codec, _pair(planned)), file.write)
+            with store.slot() as pack:
+                result = self._tensor(planned, codec_for(codec, _pair(planned)), pack.write)
+                store.commit(number, result.entry, result.facts(), pack)
+            return result
 
-        done = map_unordered(run, todo, self.settings.workers)
-        results = {result.entry.name: result for result in done}
+        with SlotStore(folder / _WORK) as store:
+            done = map_unordered(run, todo, self.settings.workers)
+            results = {result.entry.name: result for result in done}
         self._progress.finish()
         return results
 
@@ -173,7 +175,7 @@ class Builder:
             )  # fmt: skip
         store = SlotStore(folder / _WORK)
         payloads = [
-            store.payload_path(number)
+            store.span(number)
             for number, name in enumerate(order)
             if results[name].entry.slot is not None
         ]

@@ -1,61 +1,30 @@
-"""Writing a container: slots arrive one by one in any order, survive a kill, and are put together.
-
-While an adapter is made, every finished slot is a pair of files in a work folder: the payload and
-its index entry, the entry renamed into place last. A later run finds them and does not redo them.
-"""
+"""Writing a container: finished slots are put together in one file, or a few."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
-from ftt_hub.container.index import TensorEntry, encode_index, entry_from_json
+from ftt_hub.container.index import TensorEntry, encode_index
 from ftt_hub.container.reader import CONTAINER_INDEX, CONTAINER_NAME, slot_key
-from ftt_hub.errors import IntegrityError
+from ftt_hub.container.slots import Span
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import write_atomic, writing
+from ftt_hub.tensors.file import RangedFile
 from ftt_hub.tensors.header import build_header
 
 MAX_SHARD_BYTES = 20 * 10**9
 """Size above which a container is split; PEFT's own loaders cannot read a split one."""
 
 _METADATA = {"format": "pt", "ftt_hub": "1.0"}
+_PIECE = 1 << 20
 
-
-class SlotStore:
-    """Finished slots in a work folder, by a number the caller gives each tensor."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with writing(folder):
-            folder.mkdir(exist_ok=True)
-
-    def payload_path(self, number: int) -> Path:
-        """Where the frames of a tensor are written, before `commit`."""
-        return self.folder / f"{number:07}.frames"
-
-    def _entry_path(self, number: int) -> Path:
-        return self.folder / f"{number:07}.json"
-
-    def commit(self, number: int, entry: TensorEntry, facts: dict[str, object]) -> None:
-        """Declare a tensor finished; its frames lie complete at `payload_path`."""
-        value = {"entry": entry.to_json(), "facts": facts}
-        write_atomic(self._entry_path(number), json.dumps(value).encode(), durable=False)
-
-    def finished(self, number: int) -> tuple[TensorEntry, dict[str, object]] | None:
-        """The entry and facts of a finished tensor, or ``None`` when it is to be done again."""
-        path, payload = self._entry_path(number), self.payload_path(number)
-        try:
-            value = json.loads(path.read_bytes())
-            entry = entry_from_json(value["entry"])
-            size = payload.stat().st_size if entry.slot is not None else 0
-        except (OSError, ValueError, KeyError, TypeError, IntegrityError):
-            return None
-        return (entry, value["facts"]) if size == entry.nbytes else None
+Packs: TypeAlias = dict[Path, RangedFile]
 
 
 def _shards(sizes: Sequence[int], limit: int) -> list[list[int]]:
@@ -71,12 +40,19 @@ def _shards(sizes: Sequence[int], limit: int) -> list[list[int]]:
     return shards
 
 
+def _pieces(span: Span, packs: Packs) -> Iterator[bytes]:
+    end = span.start + span.length
+    for start in range(span.start, end, _PIECE):
+        yield packs[span.path].read(start, min(_PIECE, end - start))
+
+
 def _write_shard(
     path: Path,
     slots: Iterable[int],
     sizes: Sequence[int],
     index: bytes,
-    payloads: Sequence[Path],
+    payloads: Sequence[Span],
+    packs: Packs,
     progress: Progress,
 ) -> None:
     names = list(slots)
@@ -87,8 +63,8 @@ def _write_shard(
             if slot == 0:
                 file.write(index)
                 continue
-            with payloads[slot - 1].open("rb") as payload:
-                shutil.copyfileobj(payload, file, 1 << 20)
+            for piece in _pieces(payloads[slot - 1], packs):
+                file.write(piece)
             progress.advance(sizes[slot])
         file.flush()
         os.fsync(file.fileno())
@@ -97,7 +73,7 @@ def _write_shard(
 def write_container(
     folder: Path,
     entries: Sequence[TensorEntry],
-    payloads: Sequence[Path],
+    payloads: Sequence[Span],
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress | None = None,
@@ -107,7 +83,7 @@ def write_container(
     Args:
         folder: An adapter folder being built.
         entries: All index entries, in name order; those with a slot are numbered anew from 1.
-        payloads: Files with the frames of the entries that have a slot, in the same order.
+        payloads: Where the frames lie of the entries that have a slot, in the same order.
         max_shard_bytes: Split above this size.
         progress: Watches.
 
@@ -129,8 +105,10 @@ def write_container(
     ]
     watcher = progress or Silent()
     watcher.start("writing", sum(sizes))
-    for name, slots in zip(names, shards, strict=True):
-        _write_shard(folder / name, slots, sizes, index, payloads, watcher)
+    with ExitStack() as stack:
+        packs = {p: stack.enter_context(RangedFile(p)) for p in {s.path for s in payloads}}
+        for name, slots in zip(names, shards, strict=True):
+            _write_shard(folder / name, slots, sizes, index, payloads, packs, watcher)
     watcher.finish()
     if total > 1:
         places = {slot_key(s): n for n, slots in zip(names, shards, strict=True) for s in slots}

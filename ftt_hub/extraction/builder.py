@@ -27,7 +27,8 @@ from ftt_hub.container.index import (
     RESIZED,
     TensorEntry,
 )
-from ftt_hub.container.writer import SlotStore, write_container
+from ftt_hub.container.slots import SlotStore
+from ftt_hub.container.writer import write_container
 from ftt_hub.errors import ExtractionError, OutputError
 from ftt_hub.extraction.behaviour import (
     differences,
@@ -227,7 +228,10 @@ class AdapterBuilder:
         write_atomic(path, json.dumps(plan).encode())
 
     def _encode(self, work: Path, pairs: list[Pair], codec: Codec) -> list[TensorResult]:
-        store = SlotStore(work / "slots")
+        with SlotStore(work / "slots") as store:
+            return self._encoded(store, pairs, codec)
+
+    def _encoded(self, store: SlotStore, pairs: list[Pair], codec: Codec) -> list[TensorResult]:
         encoder = Encoder(
             self.source.checkpoint, self.tuned.checkpoint, codec, store, self.progress.advance
         )
@@ -264,7 +268,7 @@ class AdapterBuilder:
                 hint="Name another fine-tuned model; there is nothing to store.",
             )
         store = SlotStore(folder / _WORK / "slots")
-        payloads = [store.payload_path(n) for n, e in enumerate(entries) if e.slot is not None]
+        payloads = [store.span(n) for n, e in enumerate(entries) if e.slot is not None]
         entries = write_container(folder, entries, payloads, progress=self.progress)
         if self.sketch:
             checkpoint = self.source.checkpoint

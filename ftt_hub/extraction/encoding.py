@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.container.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
-from ftt_hub.container.writer import SlotStore
+from ftt_hub.container.slots import Pack, SlotStore
 from ftt_hub.delta import DeltaStatistics
 from ftt_hub.errors import (
     ExtractionError,
@@ -25,7 +25,6 @@ from ftt_hub.errors import (
     UnsupportedError,
 )
 from ftt_hub.extraction.pairs import Pair
-from ftt_hub.staging import writing
 from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import convert
@@ -142,24 +141,19 @@ class Encoder:
             IntegrityError: A frame does not give the delta back (a defect of the codec).
         """
         try:
-            result = self._pair(number, pair)
+            if pair.tuned is None or pair.of is not None or not pair.dtype.is_float:
+                result = self._only_hash(pair)
+                self.store.commit(number, result.entry, result.facts())
+            else:
+                with self.store.slot() as pack:
+                    result = self._encode(pair, pack)
+                    self.store.commit(number, result.entry, result.facts(), pack)
         except NonFiniteError as error:
             raise NonFiniteError(
                 error.what,
                 where=pair.name,
                 hint="Repair the model: no delta can be made from such values.",
             ) from error
-        self.store.commit(number, result.entry, result.facts())
-        return result
-
-    def _pair(self, number: int, pair: Pair) -> TensorResult:
-        if pair.tuned is None or pair.of is not None or not pair.dtype.is_float:
-            return self._only_hash(pair)
-        path = self.store.payload_path(number)
-        with writing(path), path.open("wb") as file:
-            result = self._encode(pair, file)
-        if result.entry.slot is None:
-            path.unlink()
         return result
 
     def _blocks(self, pair: Pair) -> Iterator[tuple[int, int]]:
@@ -197,7 +191,7 @@ class Encoder:
         )
         return TensorResult(entry, DeltaStatistics(count=pair.either.count))
 
-    def _encode(self, pair: Pair, file: BinaryIO) -> TensorResult:
+    def _encode(self, pair: Pair, pack: Pack) -> TensorResult:
         codec = codec_for(self.codec, pair)
         dtype = F32 if isinstance(codec, FactoredCodec) else pair.dtype
         source = _Reader(self.source, pair.source, dtype)
@@ -210,7 +204,7 @@ class Encoder:
             frame = codec.encode(block, place)
             first = first if start else frame
             _check(codec, frame, block, place, first, sums)
-            file.write(frame)
+            pack.write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
             end += len(frame)
             statistics.add(sums)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ftt_hub import kernels
 from ftt_hub.tensors.dtypes import BF16, Bits, DType
 from ftt_hub.tensors.halves import CHUNK, Halves, workspace
 from ftt_hub.tensors.rounding import Floats, narrow, two_sum, widen
@@ -18,6 +21,8 @@ Places = NDArray[np.intp]
 
 _SIGN = np.uint16(BF16.sign_bit)
 _ROW = 1 << 10
+_BLOCK = 2 * _ROW
+"""Elements that compiled code takes at a time: a row of even ones, a row of odd ones."""
 
 
 @dataclass
@@ -26,19 +31,32 @@ class Difference:
 
     Attributes:
         hi: Bits of the difference rounded to nearest.
-        places: Where lo is not +0.0, ascending, in runs.
-        lows: Bits of lo there.
+        lo: Bits of the rounding error; ``None`` where it is +0.0 everywhere.
+        runs: Where lo is not, ascending, in runs.
         delta_square: Σ (tuned − source)²; not finite where either holds NaN or infinity.
         source_square: Σ source², likewise.
         changed: Elements whose bits differ.
     """
 
     hi: Bits
-    places: list[Places] = field(default_factory=list)
-    lows: list[Bits] = field(default_factory=list)
+    lo: Bits | None = None
+    runs: list[Places] = field(default_factory=list)
     delta_square: float = 0.0
     source_square: float = 0.0
     changed: int = 0
+
+    def keep(self, places: Places, lo: Bits) -> None:
+        """Note lo at some more places."""
+        if places.size:
+            if self.lo is None:
+                self.lo = np.zeros_like(self.hi)
+            self.lo[places] = lo
+            self.runs.append(places)
+
+    @property
+    def places(self) -> Places | None:
+        """Where lo is not +0.0, ascending; ``None`` where it is so everywhere."""
+        return np.concatenate(self.runs) if self.runs else None
 
 
 def difference(source: Bits, tuned: Bits, dtype: DType) -> Difference:
@@ -47,19 +65,54 @@ def difference(source: Bits, tuned: Bits, dtype: DType) -> Difference:
     NaN, infinity and overflow show in the sums of squares and in hi.
     """
     found = Difference(np.empty_like(source))
-    chunks = [slice(start, start + CHUNK) for start in range(0, source.size, CHUNK)]
     with np.errstate(over="ignore", invalid="ignore"):
+        done = _compiled(found, source, tuned) if dtype is BF16 else 0
+        chunks = [slice(start, start + CHUNK) for start in range(done, source.size, CHUNK)]
         if dtype is BF16:
             _subtract_bf16(found, source, tuned, chunks)
             return found
         for part in chunks:
             before, after = source[part], tuned[part]
             found.hi[part], places, lo, minus = _exactly(before, after, dtype)
-            _keep(found, places + part.start, lo)
+            found.keep(places + part.start, lo)
             found.delta_square += square_sum(minus)
             found.source_square += square_sum(widen(before, dtype))
             found.changed += int(np.count_nonzero(before != after))
     return found
+
+
+def _compiled(found: Difference, source: Bits, tuned: Bits) -> int:
+    """Whole chunks, and a last one in whole blocks, by compiled code; how many elements it did."""
+    rest = source.size % CHUNK
+    done = source.size - (rest if rest % _BLOCK else 0)
+    if not done or not kernels.usable(source, tuned):
+        return 0
+    sums = np.zeros((-(-done // CHUNK), 2, _BLOCK), np.float32)
+    lo = np.empty_like(source)
+    found.changed, number = kernels.COMPILED.subtract(
+        source[:done], tuned[:done], found.hi[:done], lo[:done], sums, CHUNK
+    )
+    if number:
+        places = np.empty(number, np.int64)
+        kernels.COMPILED.places(lo[:done], places)
+        lo[done:] = 0
+        found.lo, found.runs = lo, [places.astype(np.intp, copy=False)]
+    totals = np.add.reduce(sums.reshape(-1, 2, _ROW, 2).swapaxes(2, 3).reshape(-1, _BLOCK), axis=1)
+    for number, (deltas, weights) in enumerate(totals.reshape(-1, 2).tolist()):
+        start = number * CHUNK
+        before, after = (bits[start : min(start + CHUNK, done)] for bits in (source, tuned))
+        found.delta_square += _trusted(deltas, partial(_minus, before, after))
+        found.source_square += _trusted(weights, partial(_values, before))
+    return done
+
+
+def _values(bits: Bits) -> NDArray[np.float32]:
+    """Values in the order in which `Halves` has them: the even elements, then the odd ones."""
+    return widen(bits.reshape(-1, 2).T.reshape(-1), BF16)
+
+
+def _minus(source: Bits, tuned: Bits) -> NDArray[np.float32]:
+    return _values(source) - _values(tuned)
 
 
 def _subtract_bf16(found: Difference, source: Bits, tuned: Bits, chunks: list[slice]) -> None:
@@ -81,7 +134,7 @@ def _subtract_bf16(found: Difference, source: Bits, tuned: Bits, chunks: list[sl
     for start in range(0, every.size, CHUNK):
         where = every[start : start + CHUNK]
         found.hi[where], places, lo, _ = _exactly(source[where], tuned[where], BF16)
-        _keep(found, where[places], lo)
+        found.keep(where[places], lo)
 
 
 def _subtract_chunk(found: Difference, before: Bits, after: Bits, hi: Bits) -> Places:
@@ -122,12 +175,6 @@ def _lost(before: Bits, after: Bits, where: Places, minus: Halves) -> Places:
     return found
 
 
-def _keep(found: Difference, places: Places, lo: Bits) -> None:
-    if places.size:
-        found.places.append(places)
-        found.lows.append(lo)
-
-
 def _exactly(
     source: Bits, tuned: Bits, dtype: DType
 ) -> tuple[Bits, Places, Bits, NDArray[np.float32]]:
@@ -156,9 +203,14 @@ def square_sum(values: Floats, *, scratch: NDArray[np.float32] | None = None) ->
     """
     if values.dtype == np.float32:
         squares = np.square(values, out=scratch)
-        if squares.size % _ROW == 0:  # elementwise sums of rows are the fastest
-            squares = np.add.reduce(squares.reshape(-1, _ROW), axis=0)
-        total = float(np.add.reduce(squares))
-        if _SAFE[0] < total < _SAFE[1]:
-            return total
+        if squares.size % _BLOCK == 0:  # elementwise sums of rows are the fastest
+            squares = np.add.reduce(squares.reshape(2, -1, _ROW), axis=1).reshape(-1)
+        return _trusted(float(np.add.reduce(squares)), lambda: values)
     return float(np.square(values, dtype=np.float64).sum())
+
+
+def _trusted(total: float, values: Callable[[], Floats]) -> float:
+    """A float32 sum of squares, or the float64 one of the values where that cannot be trusted."""
+    if _SAFE[0] < total < _SAFE[1]:
+        return total
+    return float(np.square(values(), dtype=np.float64).sum())

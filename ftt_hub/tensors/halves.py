@@ -127,7 +127,10 @@ def workspace(count: int) -> Workspace:
 
 
 def count_unequal_halves(first: Bits, second: Bits, total: Bits) -> int:
-    """Elements at which first + second, in float32, is not the total; all BF16 bits."""
+    """Elements at which first + second, in float32, is not the total; all BF16 bits.
+
+    An even number of them, at most CHUNK.
+    """
     work = workspace(total.size)
     a, b, expected = work.first, work.second, work.third
     a.fill(first)
