@@ -208,16 +208,17 @@ def test_memory_that_compiled_code_cannot_use_goes_to_numpy() -> None:
         ("to_symbols", (16, 65535, 0, 8, 16)),
         ("to_symbols", (16, 65536, 0, 7, 16)),
         ("to_symbols", (16, 65536, 0, 8, 14)),
-        ("from_symbols", (16, 510, 0, 34, 32)),
-        ("from_symbols", (16, 512, 0, 34, 30)),
-        ("from_symbols", (16, 512, 0, 0, 32)),
-        ("from_symbols", (16, 512, 0, 32, 32)),
-        ("from_symbols", (16, 512, 0, 36, 32)),
+        ("from_symbols", (16, 510, 0, 0, 34, 32)),
+        ("from_symbols", (16, 512, 0, 0, 34, 30)),
+        ("from_symbols", (16, 512, 0, 0, 0, 32)),
+        ("from_symbols", (16, 512, 0, 0, 32, 32)),
+        ("from_symbols", (16, 512, 0, 0, 36, 32)),
+        ("from_symbols", (16, 512, 262_140, 0, 34, 32)),
     ],
 )
 def test_buffers_that_do_not_fit_are_refused(name: str, given: tuple[int, ...]) -> None:
     """Lengths in bytes; the last of `subtract` and a symbol are plain numbers."""
-    plain = {"subtract": 5, "to_symbols": 2, "from_symbols": 2}.get(name)
+    plain = {"subtract": 5, "to_symbols": 2, "from_symbols": 3}.get(name)
     arguments = [n if i == plain else np.zeros(n, np.uint8) for i, n in enumerate(given)]
     with pytest.raises(ValueError, match=r"bytes|rows|number"):
         getattr(kernels.COMPILED, name)(*arguments)

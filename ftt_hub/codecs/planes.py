@@ -76,15 +76,16 @@ def encode_plane(plane: Plane, *, side: bool = False) -> bytes:
 
     Args:
         plane: The integers.
-        side: Whether it is a small part of its frame, on which little time is spent.
+        side: Whether it is a small part of its frame, on which little time is spent: no trial.
     """
-    levels = _SIDE_LEVELS if side else _PCODEC_LEVELS
+    if side:
+        return bytes([PCODEC]) + _pcodec(plane, _SIDE_LEVELS)
     sample = sampled(plane, TRIAL)
-    with_pcodec, with_zstd = _pcodec(sample, levels), _zstd(sample)
+    with_pcodec, with_zstd = _pcodec(sample), _zstd(sample)
     use_pcodec = len(with_pcodec) <= len(with_zstd)
     if sample is not plane:
         if use_pcodec:
-            return bytes([PCODEC]) + _pcodec(plane, levels)
+            return bytes([PCODEC]) + _pcodec(plane)
         return bytes([ZSTD]) + _zstd(plane)
     return bytes([PCODEC]) + with_pcodec if use_pcodec else bytes([ZSTD]) + with_zstd
 
@@ -103,12 +104,12 @@ def encode_values(values: NDArray[Any], to_integers: symbols.Map) -> bytes:
     if values.itemsize == 2 and values.size > SAMPLE:
         table = symbols.suitable_table(sampled(values, SAMPLE))
         if table is not None:
-            return bytes([SYMBOLS]) + symbols.encode(values, table, to_integers, _encode_rest)
+            return bytes([SYMBOLS]) + symbols.encode(values, table, to_integers, _side)
     return encode_plane(to_integers(values))
 
 
-def _encode_rest(plane: Plane) -> bytes:
-    return bytes([PCODEC]) + _pcodec(plane, _SIDE_LEVELS)
+def _side(plane: Plane) -> bytes:
+    return encode_plane(plane, side=True)
 
 
 def _decode_pcodec(payload: Buffer, plane: Plane) -> None:

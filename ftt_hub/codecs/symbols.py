@@ -91,7 +91,7 @@ def to_symbols(values: Bits, table: Bits) -> tuple[NDArray[np.uint8], Bits]:
     return symbols, rest[:number]
 
 
-def _looked_up(index: Bits | NDArray[np.uint8], table: Bits | NDArray[np.uint8]) -> Bits:
+def _looked_up(index: Bits | NDArray[np.uint8], table: NDArray[Any]) -> NDArray[Any]:
     """``table[index]``, no index being beyond it.
 
     The wide indices that NumPy needs are made a chunk at a time.
@@ -113,18 +113,20 @@ def _expanded(symbols: NDArray[np.uint8], table: Bits, others: Bits) -> Bits:
     """
     full = np.zeros(1 << 8, np.uint16)
     full[: table.size] = table
+    pairs = np.zeros(0, np.uint32)
+    if symbols.size >= _PAIRS_FROM:
+        wide = full.astype(np.uint32)
+        pairs = (wide[None, :] | wide[:, None] << np.uint32(16)).reshape(-1)
     values: Bits
     if kernels.usable(symbols):
         values = np.empty(symbols.size, np.uint16)
         rest = np.append(others, np.uint16(0))
-        kernels.COMPILED.from_symbols(symbols, full, table.size, rest, values)
+        kernels.COMPILED.from_symbols(symbols, full, pairs, table.size, rest, values)
         return values
-    if symbols.size < _PAIRS_FROM or symbols.size % 2:
-        values = _looked_up(symbols, full)
-    else:
-        wide = full.astype(np.uint32)
-        pairs = (wide[None, :] | wide[:, None] << np.uint32(16)).reshape(-1)
+    if pairs.size and symbols.size % 2 == 0:
         values = _looked_up(symbols.view("<u2"), pairs).view("<u2")
+    else:
+        values = _looked_up(symbols, full)
     if others.size:
         values[np.flatnonzero(symbols == table.size)] = others
     return values

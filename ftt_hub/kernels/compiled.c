@@ -10,6 +10,10 @@
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef _MSC_VER
+#include <intrin.h>
+#define restrict __restrict
+#endif
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "written for little-endian machines; the package works without this module"
@@ -128,6 +132,16 @@ static uint16_t sum_of_three(uint16_t target, uint16_t hi, uint16_t lo) {
                     ? 1u
                     : UINT32_MAX;
     return (uint16_t)((word + 0x7FFFu + ((word >> 16) & 1u)) >> 16);
+}
+
+static inline int first_bit(uint64_t word) {
+#ifdef _MSC_VER
+    unsigned long place;
+    _BitScanForward64(&place, word);
+    return (int)place;
+#else
+    return __builtin_ctzll(word);
+#endif
 }
 
 /* 0 with an exception where a buffer is not `count` elements of `size` bytes. */
@@ -307,6 +321,27 @@ static PyObject *sums(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* The places of one byte among at most ROW of them; how many there are. */
+static int find(const uint8_t *bytes, int count, uint8_t one, uint16_t *where) {
+    const uint64_t low = UINT64_C(0x7F7F7F7F7F7F7F7F);
+    int number = 0, start = 0;
+    for (; start + 8 <= count; start += 8) {
+        uint64_t word;
+        memcpy(&word, bytes + start, sizeof word);
+        word ^= one * UINT64_C(0x0101010101010101);
+        word = ~(((word & low) + low) | word | low); /* the upper bit of every byte that was equal */
+        for (; word; word &= word - 1) where[number++] = (uint16_t)(start + first_bit(word) / 8);
+    }
+    for (; start < count; start++)
+        if (bytes[start] == one) where[number++] = (uint16_t)start;
+    return number;
+}
+
+static void look_up_row(const uint16_t *restrict values, const uint8_t *restrict table,
+                        uint8_t *restrict out, int count) {
+    for (int i = 0; i < count; i++) out[i] = table[values[i]];
+}
+
 PyDoc_STRVAR(to_symbols_doc,
 "to_symbols(values, table, symbol, out, rest) -> int\n\n"
 "Out[i] = table[values[i]]: 16-bit values to bytes, by a table of 65,536 bytes. Those that become\n"
@@ -326,47 +361,71 @@ static PyObject *to_symbols(PyObject *self, PyObject *args) {
     const uint16_t *values = v[0].buf;
     const uint8_t *table = v[1].buf;
     uint8_t *out = v[2].buf;
-    uint16_t *rest = v[3].buf;
+    uint16_t *rest = v[3].buf, where[ROW];
     Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < count; i++) {
-        uint8_t symbol = table[values[i]];
-        out[i] = symbol;
-        rest[number] = values[i]; /* number <= i; kept only if it is counted */
-        number += symbol == apart;
+    for (Py_ssize_t start = 0; start < count; start += ROW) {
+        int length = count - start < ROW ? (int)(count - start) : ROW;
+        look_up_row(values + start, table, out + start, length);
+        int found = find(out + start, length, apart, where);
+        for (int j = 0; j < found; j++) rest[number++] = values[start + where[j]];
     }
     Py_END_ALLOW_THREADS
     release(v, 4);
     return PyLong_FromSsize_t(number);
 }
 
+static void expand_row(const uint8_t *restrict symbols, const uint16_t *restrict table,
+                       uint16_t *restrict out, int count) {
+    for (int i = 0; i < count; i++) out[i] = table[symbols[i]];
+}
+
+/* Two symbols at a time; count is even. */
+static void expand_pairs(const uint8_t *restrict symbols, const uint32_t *restrict pairs,
+                         uint16_t *restrict out, int count) {
+    for (int i = 0; i < count; i += 2) {
+        uint16_t two;
+        memcpy(&two, symbols + i, sizeof two);
+        memcpy(out + i, pairs + two, sizeof *pairs);
+    }
+}
+
 PyDoc_STRVAR(from_symbols_doc,
-"from_symbols(symbols, table, symbol, rest, out) -> None\n\n"
+"from_symbols(symbols, table, pairs, symbol, rest, out) -> None\n\n"
 "Out[i] = table[symbols[i]]: bytes to 16-bit values, by a table of 256 of them; but for the given\n"
-"symbol the values of rest, in order, of which the last is not used.");
+"symbol the values of rest, in order, of which the last is not used. Pairs, where it is not empty,\n"
+"takes two symbols as a 16-bit number to their two values, uint32: twice as fast.");
 
 static PyObject *from_symbols(PyObject *self, PyObject *args) {
     (void)self;
-    Py_buffer v[4];
+    Py_buffer v[5];
     unsigned char apart;
-    if (!PyArg_ParseTuple(args, "y*y*by*w*", &v[0], &v[1], &apart, &v[2], &v[3])) return NULL;
-    Py_ssize_t count = v[0].len, last = v[2].len / 2 - 1, number = 0;
-    if (!(last >= 0 && fits(&v[1], 2, 256) && fits(&v[2], 2, last + 1) && fits(&v[3], 2, count))) {
-        if (last < 0) PyErr_SetString(PyExc_ValueError, "a buffer of no bytes: rest");
-        release(v, 4);
+    if (!PyArg_ParseTuple(args, "y*y*y*by*w*", &v[0], &v[1], &v[2], &apart, &v[3], &v[4]))
+        return NULL;
+    Py_ssize_t count = v[0].len, last = v[3].len / 2 - 1, number = 0;
+    int good = last >= 0;
+    if (!good) PyErr_SetString(PyExc_ValueError, "a buffer of no bytes: rest");
+    if (!(good && fits(&v[1], 2, 256) && (!v[2].len || fits(&v[2], 4, 65536)) &&
+          fits(&v[3], 2, last + 1) && fits(&v[4], 2, count))) {
+        release(v, 5);
         return NULL;
     }
     const uint8_t *symbols = v[0].buf;
-    const uint16_t *table = v[1].buf, *rest = v[2].buf;
-    uint16_t *out = v[3].buf;
+    const uint16_t *rest = v[3].buf;
+    uint16_t *out = v[4].buf, where[ROW];
     Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < count; i++) {
-        uint8_t symbol = symbols[i];
-        uint16_t known = table[symbol], next = rest[number < last ? number : last];
-        out[i] = symbol == apart ? next : known;
-        number += symbol == apart;
+    for (Py_ssize_t start = 0; start < count; start += ROW) {
+        int length = count - start < ROW ? (int)(count - start) : ROW;
+        if (v[2].len && length == ROW)
+            expand_pairs(symbols + start, v[2].buf, out + start, length);
+        else
+            expand_row(symbols + start, v[1].buf, out + start, length);
+        int found = find(symbols + start, length, apart, where);
+        for (int j = 0; j < found && number + j < last; j++)
+            out[start + where[j]] = rest[number + j];
+        number += found;
     }
     Py_END_ALLOW_THREADS
-    release(v, 4);
+    release(v, 5);
     if (number != last) {
         PyErr_SetString(PyExc_ValueError, "the symbol occurs another number of times");
         return NULL;
