@@ -15,8 +15,9 @@ from ftt_hub import delta, kernels
 from ftt_hub.codecs import symbols
 from ftt_hub.codecs.abc import DeltaBlock, Place
 from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.errors import NonFiniteError
-from ftt_hub.tensors.dtypes import BF16, Bits
+from ftt_hub.tensors.dtypes import BF16, F32, Bits, DType
 
 needs_compiled = pytest.mark.skipif(kernels.COMPILED is None, reason="not built: no C compiler")
 SIZES = (0, 1, 7, 64, 2047, 2048, 2049, 65_536, 65_537, 65_536 + 4096, 3 * 65_536 + 2048 + 5)
@@ -177,6 +178,35 @@ def test_symbols_are_the_same(monkeypatch: pytest.MonkeyPatch, missing: float) -
 
 
 @needs_compiled
+@pytest.mark.parametrize("count", [1, 3, 100, 4095, 4096, 4097, 9 * 4096 + 9])
+@pytest.mark.parametrize("dtype", [BF16, F32])
+def test_rotated_frames_decode_to_the_same(
+    monkeypatch: pytest.MonkeyPatch, count: int, dtype: DType
+) -> None:
+    rng = np.random.default_rng(count)
+    values = rng.normal(size=count).astype(np.float32) * 1e-3
+    values[4096 : 2 * 4096] = 0.0
+    bits = bf16(values) if dtype is BF16 else values.view(np.uint32)
+    block = DeltaBlock(bits, None, dtype)
+    for step in (1e-5, 1e-3, 1e-2):
+        codec = QuantizedCodec(step, ROTATED, rms=1e-3)
+        frame = codec.encode(block, Place())
+        mine, theirs = both(monkeypatch, lambda f=frame, c=codec: c.decode(f, count, dtype))
+        same(mine, theirs)
+
+
+@needs_compiled
+def test_levels_that_are_not_exact_in_float32_are_refused() -> None:
+    for levels in ([2.0**24, 0, 0, 0, 0, 0, 0, 0], [2.0**21] * 8, [float("nan")] * 8):
+        runs = np.array(levels, np.float32)
+        found = kernels.COMPILED.turn(runs, 8, np.ones(1, np.float32), np.zeros(1, np.uint8))
+        assert found >= 2.0**24
+    runs = np.array([2.0**21 - 1] * 8, np.float32)
+    found = kernels.COMPILED.turn(runs, 8, np.ones(1, np.float32), np.zeros(1, np.uint8))
+    assert (found, runs[0]) == (8 * (2.0**21 - 1), 8 * (2.0**21 - 1))
+
+
+@needs_compiled
 def test_memory_that_compiled_code_cannot_use_goes_to_numpy() -> None:
     source, tuned = related(np.random.default_rng(6), 4096)
     block, _ = delta.compute(source, tuned, BF16)
@@ -214,13 +244,20 @@ def test_memory_that_compiled_code_cannot_use_goes_to_numpy() -> None:
         ("from_symbols", (16, 512, 0, 0, 32, 32)),
         ("from_symbols", (16, 512, 0, 0, 36, 32)),
         ("from_symbols", (16, 512, 262_140, 0, 34, 32)),
+        ("turn", (64, 16, 4, 1)),
+        ("turn", (64, 12, 4, 2)),
+        ("turn", (64, 8192, 4, 2)),
+        ("turn", (32, 4, 8, 1)),
+        ("turn", (64, 8, 8, 1)),
+        ("turn", (32, 0, 0, 0)),
+        ("narrow", (16, 10)),
     ],
 )
 def test_buffers_that_do_not_fit_are_refused(name: str, given: tuple[int, ...]) -> None:
-    """Lengths in bytes; the last of `subtract` and a symbol are plain numbers."""
-    plain = {"subtract": 5, "to_symbols": 2, "from_symbols": 3}.get(name)
+    """Lengths in bytes; the last of `subtract`, a symbol and a width are plain numbers."""
+    plain = {"subtract": 5, "to_symbols": 2, "from_symbols": 3, "turn": 1}.get(name)
     arguments = [n if i == plain else np.zeros(n, np.uint8) for i, n in enumerate(given)]
-    with pytest.raises(ValueError, match=r"bytes|rows|number"):
+    with pytest.raises(ValueError, match=r"bytes|rows|number|runs"):
         getattr(kernels.COMPILED, name)(*arguments)
 
 

@@ -28,6 +28,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ftt_hub import kernels
 from ftt_hub.codecs import components, rotated, rotation, spread
 from ftt_hub.codecs.abc import DeltaBlock, Place, identity, scattered
 from ftt_hub.codecs.dither import uniforms
@@ -39,7 +40,7 @@ from ftt_hub.codecs.planes import (
     encode_plane,
 )
 from ftt_hub.errors import CodecError
-from ftt_hub.tensors.dtypes import F32, Bits, DType
+from ftt_hub.tensors.dtypes import BF16, F32, Bits, DType
 from ftt_hub.tensors.rounding import narrow, widen
 
 NEAREST, STOCHASTIC, ROTATED = "nearest", "stochastic", "rotated"
@@ -200,12 +201,21 @@ def _narrowed(values: NDArray[np.float32], dtype: DType) -> Bits:
     Raises:
         CodecError: A value overflows the dtype.
     """
+    if dtype is BF16 and kernels.usable(values):
+        bits: Bits = np.empty(values.size, np.uint16)
+        if not kernels.COMPILED.narrow(values, bits):
+            raise _overflow(dtype)
+        return bits
     bits = narrow(values, dtype)
     magnitude = np.bitwise_and(bits, bits.dtype.type(dtype.sign_bit - 1))
     if magnitude.size and int(magnitude.max()) >= dtype.infinity:
-        raise CodecError("Δ̂ overflows its dtype", expected=dtype.name)
+        raise _overflow(dtype)
     bits[magnitude == 0] = dtype.sign_bit
     return bits
+
+
+def _overflow(dtype: DType) -> CodecError:
+    return CodecError("Δ̂ overflows its dtype", expected=dtype.name)
 
 
 def delta_values(block: DeltaBlock) -> NDArray[np.float32]:

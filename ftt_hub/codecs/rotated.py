@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ftt_hub import kernels
 from ftt_hub.codecs import rotation
 from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
 from ftt_hub.errors import CodecError
@@ -144,6 +145,8 @@ def restore(
 ) -> NDArray[np.float32]:
     """Δ̂ = gain · S · H · q of `count` weights, one float32 rounding a weight.
 
+    The memory of the levels may be used for the result.
+
     Raises:
         CodecError: Levels so large that their sums would not be exact.
     """
@@ -152,17 +155,38 @@ def restore(
         np.float32(0),
         np.float32(base) * np.append(_LADDER, 0.0).astype(np.float32)[codes],
     )
+    if kernels.usable(levels) and rotation.widths(count)[1] not in (1, 2, 4):
+        return _restored(levels, gains, key, count)
     values = np.empty(levels.size, np.float32)
     for where, number, width in _layout(count):
         part = levels[where].reshape(number, width)
         if part.size and float(np.abs(part).sum(1, dtype=np.float64).max()) >= rotation.EXACT:
-            raise CodecError("levels of a run are too large", expected=f"< {rotation.EXACT} summed")
+            raise _too_large()
         turned = rotation.transform(part)
         first = where.start // rotation.WIDTH
         turned *= gains[first : first + number, None]
         turned *= rotation.signs(key, where.start, part.size).reshape(number, width)
         values[where] = turned.reshape(-1)
     return values[:count]
+
+
+def _restored(
+    levels: NDArray[np.float32], gains: NDArray[np.float32], key: int, count: int
+) -> NDArray[np.float32]:
+    """`restore` by compiled code, in the memory of the levels."""
+    whole, rest = rotation.widths(count)
+    for start, number, width in ((0, whole, rotation.WIDTH), (whole * rotation.WIDTH, 1, rest)):
+        if number and width:
+            bits = rotation.sign_bits(key, start, number * width)
+            part = levels[start : start + number * width]
+            mine = gains[start // rotation.WIDTH :][:number]
+            if kernels.COMPILED.turn(part, width, mine, bits) >= rotation.EXACT:
+                raise _too_large()
+    return levels[:count]
+
+
+def _too_large() -> CodecError:
+    return CodecError("levels of a run are too large", expected=f"< {rotation.EXACT} summed")
 
 
 def unpack(frame: bytes, count: int) -> tuple[NDArray[np.uint8], float, int, bytes]:

@@ -50,16 +50,21 @@ def key_of(seed: int, name: str, start: int) -> int:
     return int.from_bytes(digest[:8], "little")
 
 
-def signs(key: int, start: int, count: int) -> NDArray[np.float32]:
-    """±1 for coefficients [start, start + count) of a block; `start` is a multiple of 256.
+def sign_bits(key: int, start: int, count: int) -> NDArray[np.uint8]:
+    """A bit for each coefficient of [start, start + count) of a block, eight a byte, set for −1.
 
-    Bit i of the little-endian output of Philox4x64-10 with key (`key`, 0) and counter 1, 2, …; a
-    set bit is −1.
+    `start` is a multiple of 256. Bit i of the little-endian output of Philox4x64-10 with key
+    (`key`, 0) and counter 1, 2, …
     """
     counter = np.array([start // 256, 0, 0, 0], np.uint64)
     philox = np.random.Philox(key=np.array([key, 0], np.uint64), counter=counter)
     words = np.asarray(philox.random_raw(-(-count // 64)), "<u8")
-    bits = np.unpackbits(words.view(np.uint8), count=count, bitorder="little")
+    return words.view(np.uint8)[: -(-count // 8)]
+
+
+def signs(key: int, start: int, count: int) -> NDArray[np.float32]:
+    """±1 for coefficients [start, start + count) of a block, by `sign_bits`."""
+    bits = np.unpackbits(sign_bits(key, start, count), count=count, bitorder="little")
     return np.float32(1) - np.float32(2) * bits
 
 
