@@ -53,7 +53,8 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: tuple[Path, Path]) 
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"cli/main.py", "schemas/index.schema.json", "ftt_hub/py.typed", "LICENSE"} <= names
-    assert "ftt_hub/kernels/compiled.c" in names
+    for source in ("compiled.c", "deltas.c", "rotation.c", "symbols.c", "kernels.h"):
+        assert f"ftt_hub/kernels/{source}" in names
 
 
 @pytest.mark.skipif(kernels.COMPILED is None, reason="no C compiler, or turned off")
