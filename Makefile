@@ -1,6 +1,7 @@
 # make demo   the main job on a real model, in one go
 # make study-small   the paper's controlled study in miniature, on two cores
 # make test   install what is missing, run the default tests
+# make test-pure    what runs where there is no compiled code, without it
 # make test-hub-1   the registry tests with huggingface_hub 1.31
 # make test-olah    the read path against olah, a server from PyPI
 PYTHON ?= python3
@@ -8,20 +9,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HUB1 := .venv-hub-1
+PURE_TESTS := tests/test_delta.py tests/test_codecs.py tests/test_rotated.py tests/test_coding.py \
+  tests/test_extract_apply.py tests/test_attacks.py tests/test_loading.py
 HUB_TESTS := tests/test_registries.py tests/test_ranged_reads.py tests/test_hub_failures.py \
   tests/test_browse.py tests/test_hub_cli.py
 
-.PHONY: demo study study-small test test-all test-hub-1 test-olah check bench install clean
+.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah check bench install clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints-dev.txt requirements-dev.txt
+$(STAMP): pyproject.toml constraints-dev.txt requirements-dev.txt $(wildcard ftt_hub/kernels/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ftt-hub needs Python 3.11 or newer; run make with PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints-dev.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints-dev.txt -e '.[demo,eval,plot,tune,web]'
+	@$(BIN)/python -c 'import sys; from ftt_hub import kernels; sys.exit(kernels.COMPILED is None)' || \
+	  echo "NO C COMPILER: Δ is computed by NumPy, and the tests of compiled code will be SKIPPED" >&2
 	@$(BIN)/python -m pip install --quiet -c constraints-dev.txt reasoning-gym || echo "NO reasoning-gym: \
 	it needs pycosat, which is built by a C compiler; the tests of the study will be SKIPPED" >&2
 	@touch $(STAMP)
@@ -40,6 +45,10 @@ study-small study: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# What users have where there is no C compiler and no wheel: the same bits by NumPy.
+test-pure: install
+	FTT_HUB_PURE_PYTHON=1 $(BIN)/python -m pytest -p no:cacheprovider $(PURE_TESTS)
 
 test-all: install
 	$(BIN)/python -m pytest -m ''
