@@ -180,7 +180,7 @@ def test_symbols_are_the_same(monkeypatch: pytest.MonkeyPatch, missing: float) -
 @needs_compiled
 @pytest.mark.parametrize("count", [1, 3, 100, 4095, 4096, 4097, 9 * 4096 + 9])
 @pytest.mark.parametrize("dtype", [BF16, F32])
-def test_rotated_frames_decode_to_the_same(
+def test_rotated_frames_are_the_same_and_decode_to_the_same(
     monkeypatch: pytest.MonkeyPatch, count: int, dtype: DType
 ) -> None:
     rng = np.random.default_rng(count)
@@ -190,7 +190,8 @@ def test_rotated_frames_decode_to_the_same(
     block = DeltaBlock(bits, None, dtype)
     for step in (1e-5, 1e-3, 1e-2):
         codec = QuantizedCodec(step, ROTATED, rms=1e-3)
-        frame = codec.encode(block, Place())
+        frame, other = both(monkeypatch, lambda c=codec: c.encode(block, Place()))
+        assert frame == other
         mine, theirs = both(monkeypatch, lambda f=frame, c=codec: c.decode(f, count, dtype))
         same(mine, theirs)
 
@@ -251,12 +252,22 @@ def test_memory_that_compiled_code_cannot_use_goes_to_numpy() -> None:
         ("turn", (64, 8, 8, 1)),
         ("turn", (32, 0, 0, 0)),
         ("narrow", (16, 10)),
+        ("level", (64, 12, 8, 8)),
+        ("level", (64, 8, 8, 8)),
+        ("level", (64, 8, 16, 8)),
+        ("spin", (64, 8, 1.0, 0.0, 1, 8, 16)),
+        ("spin", (64, 8, 1.0, 0.0, 2, 8, 8)),
+        ("spin", (64, 8, 1.0, 0.0, 2, 4, 8)),
+        ("spin", (64, 4, 1.0, 0.0, 4, 16, 32)),
     ],
 )
-def test_buffers_that_do_not_fit_are_refused(name: str, given: tuple[int, ...]) -> None:
+def test_buffers_that_do_not_fit_are_refused(name: str, given: tuple[float, ...]) -> None:
     """Lengths in bytes; the last of `subtract`, a symbol and a width are plain numbers."""
-    plain = {"subtract": 5, "to_symbols": 2, "from_symbols": 3, "turn": 1}.get(name)
-    arguments = [n if i == plain else np.zeros(n, np.uint8) for i, n in enumerate(given)]
+    plain = {
+        "subtract": {5}, "to_symbols": {2}, "from_symbols": {3}, "turn": {1}, "level": {1},
+        "spin": {1, 2, 3},
+    }.get(name, set())  # fmt: skip
+    arguments = [n if i in plain else np.zeros(int(n), np.uint8) for i, n in enumerate(given)]
     with pytest.raises(ValueError, match=r"bytes|rows|number|runs"):
         getattr(kernels.COMPILED, name)(*arguments)
 

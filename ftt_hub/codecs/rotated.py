@@ -97,6 +97,53 @@ def quantise(values: NDArray[np.float32], step: float, rms: float, key: int) -> 
     Raises:
         CodecError: The step is so small that sums of levels would not be exact.
     """
+    run = _quantised if _by_kernels(values) else _quantised_by_numpy
+    levels, gains = run(values, step, rms, key)
+    largest = float(np.abs(levels).max(initial=0))
+    width = "<i1" if largest < 1 << 7 else "<i2" if largest < 1 << 15 else "<i4"
+    base, codes = _codes(gains)
+    return Levels(levels.astype(width), codes, base, key)
+
+
+def _by_kernels(values: NDArray[np.float32]) -> bool:
+    return kernels.usable(values) and rotation.widths(values.size)[1] not in (1, 2, 4)
+
+
+def _quantised(
+    values: NDArray[np.float32], step: float, rms: float, key: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Levels and gains by compiled code."""
+    levels = np.zeros(rotation.coefficients(values.size), np.float32)
+    levels[: values.size] = values
+    gains = []
+    for part, width, bits in _parts(levels, values.size, key):
+        number = part.size // width
+        factors, energy = np.empty(number, np.float32), np.empty(number)
+        kernels.COMPILED.spin(part, width, _PEAK, NEGLIGIBLE, bits, factors, energy)
+        wide, inner = factors.astype(np.float64), np.empty(number)
+        steps = _steps(energy, wide, width, step, rms)
+        _check(kernels.COMPILED.level(part, width, steps, inner))
+        gains.append(_gains(energy, inner, wide))
+    return levels, np.concatenate(gains) if gains else np.zeros(0)
+
+
+def _parts(
+    levels: NDArray[np.float32], count: int, key: int
+) -> Iterator[tuple[NDArray[np.float32], int, NDArray[np.uint8]]]:
+    """The whole runs and the last one: their coefficients, width and bits of the signs."""
+    whole, rest = rotation.widths(count)
+    for start, size, width in (
+        (0, whole * rotation.WIDTH, rotation.WIDTH),
+        (whole * rotation.WIDTH, rest, rest),
+    ):
+        if size:
+            yield levels[start : start + size], width, rotation.sign_bits(key, start, size)
+
+
+def _quantised_by_numpy(
+    values: NDArray[np.float32], step: float, rms: float, key: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The same bits where there is no compiled code."""
     levels = np.zeros(rotation.coefficients(values.size), np.float32)
     gains: list[NDArray[np.float64]] = []
     for where, padded in _groups(values):
@@ -107,26 +154,40 @@ def quantise(values: NDArray[np.float32], step: float, rms: float, key: int) -> 
         integers *= rotation.signs(key, where.start, padded.size).reshape(padded.shape)
         turned = rotation.transform(integers)
         wide = scale[:, 0].astype(np.float64)
-        spread = np.sqrt(energy / padded.shape[1])
-        known = energy > 0
-        own = np.divide(spread, wide, where=known, out=np.ones_like(spread))
-        steps = step_of(step, rms, own) * wide * math.sqrt(padded.shape[1])
-        turned_levels = np.rint(turned / np.where(known, steps, 1.0)[:, None])
+        steps = _steps(energy, wide, padded.shape[1], step, rms)
+        turned_levels = np.rint(turned / steps[:, None])
         inner = np.einsum("ij,ij->i", turned, turned_levels, dtype=np.float64)
         levels[where] = turned_levels.reshape(-1)
-        kept = inner > 0
-        gains.append(np.divide(energy, inner * wide, where=kept, out=np.zeros_like(energy)))
-        if (largest_sum := float(np.abs(turned_levels).sum(1).max())) >= rotation.EXACT:
-            raise CodecError(
-                "the step is too small for this delta",
-                expected=f"levels of a run that sum to less than {rotation.EXACT}",
-                found=f"{largest_sum:g}",
-                hint="Choose another rounding, a larger error or fewer bits.",
-            )
-    largest = float(np.abs(levels).max(initial=0))
-    width = "<i1" if largest < 1 << 7 else "<i2" if largest < 1 << 15 else "<i4"
-    base, codes = _codes(np.concatenate(gains) if gains else np.zeros(0))
-    return Levels(levels.astype(width), codes, base, key)
+        gains.append(_gains(energy, inner, wide))
+        _check(float(np.abs(turned_levels).sum(1).max()))
+    return levels, np.concatenate(gains) if gains else np.zeros(0)
+
+
+def _steps(
+    energy: NDArray[np.float64], wide: NDArray[np.float64], width: int, step: float, rms: float
+) -> NDArray[np.float64]:
+    """Step of the coefficients of each run, whose integers have this energy; 1 where they are 0."""
+    spread, known = np.sqrt(energy / width), energy > 0
+    own = np.divide(spread, wide, where=known, out=np.ones_like(spread))
+    return np.where(known, step_of(step, rms, own) * wide * math.sqrt(width), 1.0)
+
+
+def _gains(
+    energy: NDArray[np.float64], inner: NDArray[np.float64], wide: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    kept = inner > 0
+    return np.divide(energy, inner * wide, where=kept, out=np.zeros_like(energy))
+
+
+def _check(largest_sum: float) -> None:
+    """Refuse levels of a run whose sums would not be exact."""
+    if not largest_sum < rotation.EXACT:
+        raise CodecError(
+            "the step is too small for this delta",
+            expected=f"levels of a run that sum to less than {rotation.EXACT}",
+            found=f"{largest_sum:g}",
+            hint="Choose another rounding, a larger error or fewer bits.",
+        )
 
 
 def _codes(gains: NDArray[np.float64]) -> tuple[float, NDArray[np.uint8]]:
@@ -155,7 +216,7 @@ def restore(
         np.float32(0),
         np.float32(base) * np.append(_LADDER, 0.0).astype(np.float32)[codes],
     )
-    if kernels.usable(levels) and rotation.widths(count)[1] not in (1, 2, 4):
+    if _by_kernels(levels[:count]):
         return _restored(levels, gains, key, count)
     values = np.empty(levels.size, np.float32)
     for where, number, width in _layout(count):
@@ -174,14 +235,12 @@ def _restored(
     levels: NDArray[np.float32], gains: NDArray[np.float32], key: int, count: int
 ) -> NDArray[np.float32]:
     """`restore` by compiled code, in the memory of the levels."""
-    whole, rest = rotation.widths(count)
-    for start, number, width in ((0, whole, rotation.WIDTH), (whole * rotation.WIDTH, 1, rest)):
-        if number and width:
-            bits = rotation.sign_bits(key, start, number * width)
-            part = levels[start : start + number * width]
-            mine = gains[start // rotation.WIDTH :][:number]
-            if kernels.COMPILED.turn(part, width, mine, bits) >= rotation.EXACT:
-                raise _too_large()
+    first = 0
+    for part, width, bits in _parts(levels, count, key):
+        mine = gains[first : first + part.size // width]
+        if kernels.COMPILED.turn(part, width, mine, bits) >= rotation.EXACT:
+            raise _too_large()
+        first += mine.size
     return levels[:count]
 
 

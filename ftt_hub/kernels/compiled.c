@@ -20,6 +20,8 @@ static PyMethodDef methods[] = {
     METHOD(to_symbols),
     METHOD(from_symbols),
     METHOD(count),
+    METHOD(spin),
+    METHOD(level),
     METHOD(turn),
     METHOD(narrow),
     {NULL, NULL, 0, NULL},

@@ -38,6 +38,8 @@ FUNCTION(sums)
 FUNCTION(to_symbols)
 FUNCTION(from_symbols)
 FUNCTION(count)
+FUNCTION(spin)
+FUNCTION(level)
 FUNCTION(turn)
 FUNCTION(narrow)
 #undef FUNCTION
