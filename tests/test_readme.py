@@ -31,7 +31,7 @@ def test_any_front_matter_gives_a_history_or_none(value: object) -> None:
     assert found is None or list(found.versions) == list(sorted_versions(found.versions))
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.sets(TAGS, max_size=4), st.dictionaries(TAGS, REASONS, max_size=3))
 def test_what_is_written_is_read_back(tags: set[str], reasons: dict[str, str]) -> None:
     marked = {tag: Deprecation(reason, "v1.2.3") for tag, reason in reasons.items()}
