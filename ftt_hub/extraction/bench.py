@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ SHARE = 4
 
 FEW = 8
 """Windows below which all are always used."""
+
+SPREAD = 16
+"""The windows are taken from so many times as much text, if there is so much."""
 
 Make = Callable[[QuantizedCodec | None], tuple[Adapter, Draft]]
 """Makes an adapter of a codec, its container a draft; with ``None`` that of Δ itself."""
@@ -150,16 +154,28 @@ def _plain(folder: Path) -> PreTrainedModel:
 
 
 def _text(trial: LossTrial, folder: Path) -> HeldOutText:
+    """Windows spread over the text, since its beginning may be unlike the rest."""
     from transformers import AutoTokenizer
 
-    return read_text(trial.text, AutoTokenizer.from_pretrained(folder), tokens=trial.tokens)
+    words = AutoTokenizer.from_pretrained(folder)
+    text = read_text(trial.text, words, tokens=SPREAD * trial.tokens)
+    share = min(1.0, trial.tokens / text.tokens)
+    return _some(text, evenly(len(text.windows), math.ceil(share * len(text.windows))))
 
 
 def _sample(whole: Passage) -> Passage:
-    """Every so manyth window, so that all of the text is represented."""
-    windows = whole.text.windows
-    if len(windows) < FEW:
+    count = len(whole.text.windows)
+    if count < FEW:
         return whole
-    step = slice(None, None, SHARE)
-    text = HeldOutText(windows[step], whole.text.label, whole.text.sample)
-    return Passage(text, Loss(whole.exact.nats[step], whole.exact.tokens[step]))
+    places = evenly(count, math.ceil(count / SHARE))
+    exact = Loss(whole.exact.nats[places], whole.exact.tokens[places])
+    return Passage(_some(whole.text, places), exact)
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """So many places, spread over a range."""
+    return [number * total // count for number in range(count)]
+
+
+def _some(text: HeldOutText, places: list[int]) -> HeldOutText:
+    return replace(text, windows=tuple(text.windows[place] for place in places))

@@ -26,15 +26,18 @@ LIMIT = 0.01
 LEAST_NOISE, MOST_NOISE = 0.0002, 0.16
 """Noise that is considered: with less, an exact codec is as small; with more, no model works."""
 
-SCOUTS, TRIES = 2, 4
-"""Codings of one rounding that are measured on the sample, and on all of the text."""
+TRIES = 4
+"""Codings of one rounding that are measured on all of the text."""
 
-AIM, ENOUGH = 0.95, 0.85
+AIM, ENOUGH = 0.9, 0.75
 """Parts of the limit: what is aimed at, and what is near enough to it."""
 
 TRUSTED, NARROW = 1.5, 1.06
 """Factors between two noises: below the first the model is trusted, below the second they are
 alike."""
+
+HOPELESS = 2.0
+"""A rounding that seems to take so many times the bits of another is not looked at again."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,33 @@ class Search:
 
     def run(self, kinds: tuple[str, ...]) -> Tried | None:
         """The best of these roundings; ``None`` when none stays within the limit."""
-        scouted = {kind: self._scout(kind) for kind in kinds}
-        predicted = {
-            kind: self.chooser.bits_per_weight(self._codec(kind, noise))
-            for kind, noise in scouted.items()
-        }
+        noises = {kind: self._scout(kind, self._first(kind)) for kind in kinds}
+        bits = {kind: self._predicted(kind, noise) for kind, noise in noises.items()}
+        for kind in kinds:
+            far = not 1 / TRUSTED < noises[kind] / self._first(kind) < TRUSTED
+            if far and bits[kind] < HOPELESS * min(bits.values()):
+                noises[kind] = self._scout(kind, noises[kind])
+                bits[kind] = self._predicted(kind, noises[kind])
         best: Tried | None = None
-        for kind in sorted(kinds, key=predicted.__getitem__):
-            if best is None or predicted[kind] < best.point.bits_per_weight:
-                found = self._refine(kind, scouted[kind])
+        for kind in sorted(kinds, key=bits.__getitem__):
+            if best is None or bits[kind] < best.point.bits_per_weight:
+                found = self._refine(kind, noises[kind])
                 best = min((t for t in (best, found) if t is not None), key=_bits, default=None)
         return best
+
+    def _first(self, kind: str) -> float:
+        """The noise that is tried first."""
+        noise = _within(NOISE * math.sqrt(self.limit / LIMIT))
+        return min(noise, self._norm / 2) if kind == NEAREST else noise  # nearest: at most Δ itself
+
+    @property
+    def _norm(self) -> float:
+        """‖Δ‖ / ‖m_s‖."""
+        seen = self.chooser.survey(turned=False).total
+        return math.sqrt(seen.delta_square / seen.source_square) if seen.source_square else 1.0
+
+    def _predicted(self, kind: str, noise: float) -> float:
+        return self.chooser.bits_per_weight(self._codec(kind, noise))
 
     def _codec(self, kind: str, noise: float) -> QuantizedCodec:
         coding = replace(self.coding, codec="quantized", rounding=kind, noise=noise)
@@ -104,14 +123,9 @@ class Search:
         factor = 2 * aim / root if root > 0 else math.inf
         return _within(tried.noise * min(max(factor, 1 / 8), 8.0))
 
-    def _scout(self, kind: str) -> float:
-        """About the noise that a rounding can afford, from the sample."""
-        noise = _within(NOISE * math.sqrt(self.limit / LIMIT))
-        for _ in range(SCOUTS):
-            last, noise = noise, self._aimed(self._try(kind, noise, self.bench.part))
-            if 1 / TRUSTED < noise / last < TRUSTED:
-                break
-        return noise
+    def _scout(self, kind: str, noise: float) -> float:
+        """About the noise that a rounding can afford, from one coding on the sample."""
+        return self._aimed(self._try(kind, noise, self.bench.part))
 
     def _refine(self, kind: str, noise: float) -> Tried | None:
         """The largest noise within the limit, nearly, on all of the text."""
