@@ -17,18 +17,20 @@ class _Finder:
     classes it would otherwise extend, takes as long to import as all of this package's root.
     """
 
-    def __init__(self, name: str, action: Action) -> None:
-        self._name, self._action = name, action
-        self._done = False
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.actions: list[Action] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of the module that is waited for; ``None`` leaves others to other finders."""
-        if fullname != self._name or self._done:
+        if fullname != self.name or not self.actions:
             return None
         for finder in list(sys.meta_path):
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if isinstance(finder, _Finder):
+                continue
+            spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 self._attach(spec)
                 return spec
@@ -42,9 +44,8 @@ class _Finder:
 
         def run(module: ModuleType) -> None:
             execute(module)
-            if module.__name__ == self._name and not self._done:
-                self._done = True
-                self._action(module)
+            while module.__name__ == self.name and self.actions:
+                self.actions.pop(0)(module)
 
         setattr(loader, "exec_module", run)  # noqa: B010 - an attribute of this one loader
 
@@ -53,5 +54,11 @@ def after_import(name: str, action: Action) -> None:
     """Call `action` with a module once it is imported; at once if it is."""
     if name in sys.modules:
         action(sys.modules[name])
-    else:
-        sys.meta_path.insert(0, _Finder(name, action))
+        return
+    for finder in sys.meta_path:
+        if isinstance(finder, _Finder) and finder.name == name:
+            finder.actions.append(action)
+            return
+    found = _Finder(name)
+    found.actions.append(action)
+    sys.meta_path.insert(0, found)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftt_hub.errors import ExtractionError
-from ftt_hub.loss.estimates import Estimate
+
+if TYPE_CHECKING:
+    from ftt_hub.loss.estimates import Estimate
 
 TOKENS = 16_384
 
