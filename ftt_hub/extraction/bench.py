@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -136,15 +137,19 @@ class Bench:
         """The model where it is to run; nothing holds it afterwards."""
         import torch
 
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            yield held.pop().to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+            model = held.pop().to(device)  # type: ignore[arg-type]
+            alive = weakref.ref(model)
+            yield model
+            del model
+            if alive() is not None:  # in a cycle of references
+                gc.collect()
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise LossError(
                 "out of memory", where=self._folder,
                 hint="Use a larger machine, or choose by --noise without --text.",
             ) from error  # fmt: skip
-        finally:
-            gc.collect()
 
 
 def _plain(folder: Path) -> PreTrainedModel:
