@@ -20,9 +20,9 @@ from ftt_hub.extraction.survey import survey
 from ftt_hub.extraction.trial import LossTrial
 
 
-def held_out(folder: Path) -> Path:
+def held_out(folder: Path, words: int = 3000) -> Path:
     path = folder / "held_out.txt"
-    path.write_text(" ".join(f"w{n * n % 91}" for n in range(3000)))
+    path.write_text(" ".join(f"w{n * n % 91}" for n in range(words)))
     return path
 
 
@@ -103,6 +103,20 @@ def test_with_a_text_the_better_rounding_at_a_size_is_taken(
     best = min(trial.points, key=lambda point: point.loss.value)
     assert trial.chosen is best
     assert adapter.config.codec.parameters["rounding"] == best.rounding
+
+
+def test_of_a_long_text_a_sample_tells_which_roundings_are_worth_all_of_it(
+    family: TinyFamily, tmp_path: Path
+) -> None:
+    trial = LossTrial(held_out(tmp_path, 9000), family.target, tokens=6000)
+    coding = Coding("auto", bits=0.5)
+    extract(family.source, family.tuned, tmp_path / "a", codec=coding, trial=trial)
+    tokens = [point.tokens for point in trial.points]
+    assert tokens[:3] == [min(tokens)] * 3
+    assert 6000 <= max(tokens) < 7200
+    assert max(tokens) / 4.5 < min(tokens) < max(tokens) / 3
+    assert trial.chosen is not None
+    assert trial.chosen.tokens == max(tokens)
 
 
 def test_a_limit_that_no_step_keeps_is_an_error(
