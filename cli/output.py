@@ -67,7 +67,12 @@ def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequen
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Label and value, a line each."""
+    """Label and value, a line each; only a terminal has them dressed and folded."""
+    if not sys.stdout.isatty():
+        width = max(map(len, facts), default=0)
+        for label, value in facts.items():
+            click.echo(f"{label:{width}}  {printable(value)}")
+        return
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)

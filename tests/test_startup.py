@@ -54,7 +54,7 @@ def test_apply_imports_no_heavy_module(family: TinyFamily, adapter: Path, tmp_pa
 
 def test_info_imports_no_heavy_module(adapter: Path) -> None:
     seen = imported("info", adapter)
-    assert seen & (LIBRARIES | SLOW | {"yaml", "importlib.metadata"}) == set()
+    assert seen & (LIBRARIES | SLOW | {"rich", "yaml", "importlib.metadata"}) == set()
 
 
 def test_verify_imports_no_heavy_module(family: TinyFamily, adapter: Path) -> None:
