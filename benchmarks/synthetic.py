@@ -12,10 +12,12 @@ from ftt_hub.tensors.dtypes import BF16
 from ftt_hub.tensors.rounding import narrow
 
 SIZES = {
+    "tiny": {"hidden": 64, "inner": 128, "layers": 2, "heads": 4, "kv": 2, "vocab": 512},
+    "19M": {"hidden": 384, "inner": 1024, "layers": 6, "heads": 6, "kv": 2, "vocab": 24576},
     "134M": {"hidden": 576, "inner": 1536, "layers": 30, "heads": 9, "kv": 3, "vocab": 49152},
     "1.1B": {"hidden": 2048, "inner": 5632, "layers": 22, "heads": 32, "kv": 4, "vocab": 32000},
 }
-TIED = {"134M": True, "1.1B": False}
+TIED = {"tiny": True, "19M": True, "134M": True, "1.1B": False}
 
 
 def shapes(size: str) -> dict[str, tuple[int, ...]]:

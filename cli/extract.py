@@ -88,7 +88,14 @@ def command(
     Both are folders or Hub references; FINE_TUNED may be the folder of a PEFT
     adapter. Memory stays flat; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import (
+        message,
+        print_json,
+        print_line,
+        progress_bar,
+        quiet_loading,
+        size,
+    )
 
     from ftt_hub.api import extract
     from ftt_hub.extraction.builder import Provenance
@@ -110,6 +117,7 @@ def command(
     trial = None
     if text is not None:
         trial = LossTrial(Path(text), target, max_loss_increase)
+        quiet_loading()
     with progress_bar() as bar:
         adapter = extract(
             source_base, fine_tuned, out, codec=coding, provenance=provenance,
@@ -120,7 +128,7 @@ def command(
     if as_json:
         print_json(config.to_json() | ({} if trial is None else {"trial": trial.to_json()}))
         return
-    if trial is not None:
+    if trial is not None and trial.chosen is not None:
         _print_trial(trial)
     fidelity = config.fidelity
     stored = sum(facts["size"] for facts in config.files.values())
@@ -142,14 +150,16 @@ def _print_trial(trial: LossTrial) -> None:
             point.rounding,
             f"{point.bits_per_weight:.3g}",
             f"{point.noise:.2%}",
+            f"{point.tokens:,}",
             f"{point.loss.value:.4f}",
             f"{point.increase:+.4f}",
         )
         for point in sorted(trial.points, key=lambda point: (point.rounding, point.step))
     ]
-    head = ("", "rounding", "bits/weight", "noise", "loss", "increase [95%]")
+    head = ("", "rounding", "bits/weight", "noise", "tokens", "loss", "increase [95%]")
     print_table(None, head, rows)
-    print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats a token")
+    if trial.divergence is not None:
+        print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats a token")
 
 
 def _fidelity(config: AdapterConfig) -> str:

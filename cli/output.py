@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from ftt_hub.cli.text import printable
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as RichProgress
-from rich.table import Table
+
+from ftt_hub.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 STATUS_STYLE = {"accepted": "green", "warned": "yellow", "rejected": "red"}
 
@@ -50,12 +48,16 @@ def size(nbytes: float) -> str:
 
 def console() -> Console:
     """A console on stdout; wide enough to keep table rows on one line when piped."""
+    from rich.console import Console
+
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=200)
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; texts are shown as they are, never as markup."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -65,7 +67,14 @@ def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequen
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Label and value, a line each."""
+    """Label and value, a line each; only a terminal has them dressed and folded."""
+    if not sys.stdout.isatty():
+        width = max(map(len, facts), default=0)
+        for label, value in facts.items():
+            click.echo(f"{label:{width}}  {printable(value)}")
+        return
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -114,8 +123,21 @@ class Bar:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Bar]:
-    """A progress bar on stderr, drawn only on a terminal."""
+def progress_bar() -> Iterator[Progress]:
+    """A progress bar on stderr, drawn only on a terminal: elsewhere rich is not even imported."""
+    if not sys.stderr.isatty():
+        yield Silent()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as RichProgress
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -123,6 +145,5 @@ def progress_bar() -> Iterator[Bar]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    err = Console(stderr=True)
-    with RichProgress(*columns, console=err, disable=not err.is_terminal) as bar:
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
         yield Bar(bar)

@@ -82,10 +82,9 @@ def command(
     """
     from ftt_hub.cli.output import message, print_json, print_line, progress_bar, quiet_loading
 
-    from ftt_hub.api import record_verdict, verify
+    from ftt_hub.api import verify
+    from ftt_hub.config import AdapterConfig
     from ftt_hub.verdict.options import TextOptions
-    from ftt_hub.verdict.plot import plot_verdict
-    from ftt_hub.verdict.report import Verdict
 
     if target is None and (text or plot or record or other or depth or source_base):
         raise click.UsageError("these options need --target")
@@ -100,15 +99,19 @@ def command(
             adapter, target, depth=chosen, text=options, source_base=source_base, other=other,
             force=force, revision=revision, registry=registry, workers=workers, progress=bar,
         )  # fmt: skip
-    if not isinstance(result, Verdict):
+    if isinstance(result, AdapterConfig):
         if as_json:
             print_json({"status": "intact", "content_digest": result.content_digest})
         else:
             print_line(f"{adapter}: intact ({result.content_digest})")
         return
     if plot is not None:
+        from ftt_hub.verdict.plot import plot_verdict
+
         plot_verdict(result, plot)
     if record and target is not None:
+        from ftt_hub.recording import record_verdict
+
         place = record_verdict(result, adapter, target, revision=revision, registry=registry)
         message(f"recorded: {place}")
     if as_json:

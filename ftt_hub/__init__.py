@@ -13,20 +13,8 @@ import wrapt
 from ftt_hub.version import __version__
 
 if TYPE_CHECKING:
-    from ftt_hub.api import (
-        TransferAdapter,
-        apply,
-        browse,
-        deprecate,
-        extract,
-        publish,
-        pull,
-        rank,
-        record_evaluations,
-        record_verdict,
-        verify,
-        versions,
-    )
+    from ftt_hub.api import TransferAdapter, apply, extract, verify
+    from ftt_hub.browsing import browse
     from ftt_hub.combining.recipe import Ingredient
     from ftt_hub.combining.verb import combine
     from ftt_hub.converting import (
@@ -37,7 +25,9 @@ if TYPE_CHECKING:
     )
     from ftt_hub.errors import FttError
     from ftt_hub.evaluation.comparison import evaluate
+    from ftt_hub.exchange import publish, pull
     from ftt_hub.extraction.choice import Coding
+    from ftt_hub.ledger import deprecate, record_evaluations, versions
     from ftt_hub.loading import (
         AutoTransferModel,
         AutoTransferModelForCausalLM,
@@ -45,6 +35,8 @@ if TYPE_CHECKING:
         AutoTransferModelForSeq2SeqLM,
         AutoTransferModelForSequenceClassification,
     )
+    from ftt_hub.ranking import rank
+    from ftt_hub.recording import record_verdict
     from ftt_hub.recycling.verb import recycle
     from ftt_hub.registry.evaluations import EvaluationResult
     from ftt_hub.routing.router import AdapterRouter
@@ -65,24 +57,24 @@ _HOMES = {
     "Ingredient": "ftt_hub.combining.recipe",
     "TransferAdapter": "ftt_hub.api",
     "apply": "ftt_hub.api",
-    "browse": "ftt_hub.api",
+    "browse": "ftt_hub.browsing",
     "combine": "ftt_hub.combining.verb",
     "convert_from_peft": "ftt_hub.converting",
     "convert_to_lora": "ftt_hub.converting",
     "convert_to_sparse_patch": "ftt_hub.converting",
-    "deprecate": "ftt_hub.api",
+    "deprecate": "ftt_hub.ledger",
     "evaluate": "ftt_hub.evaluation.comparison",
     "export_channels": "ftt_hub.converting",
     "extract": "ftt_hub.api",
-    "publish": "ftt_hub.api",
-    "pull": "ftt_hub.api",
-    "record_evaluations": "ftt_hub.api",
-    "rank": "ftt_hub.api",
-    "record_verdict": "ftt_hub.api",
+    "publish": "ftt_hub.exchange",
+    "pull": "ftt_hub.exchange",
+    "record_evaluations": "ftt_hub.ledger",
+    "rank": "ftt_hub.ranking",
+    "record_verdict": "ftt_hub.recording",
     "tune": "ftt_hub.tuning.verb",
     "recycle": "ftt_hub.recycling.verb",
     "verify": "ftt_hub.api",
-    "versions": "ftt_hub.api",
+    "versions": "ftt_hub.ledger",
 }
 
 __all__ = [

@@ -14,8 +14,6 @@ from ftt_hub.container.reader import Container
 from ftt_hub.container.remote import remote_entries
 from ftt_hub.errors import RefError
 from ftt_hub.refs import parse_ref
-from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.hf import HubRegistry, read_manifest
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def adapter_folder(
     """
     ref = parse_ref(text, revision=revision)
     if ref.folder is None:
+        from ftt_hub.registry.choose import choose_registry  # folders need no registry
+
         return choose_registry(registry).fetch(ref)
     if not (ref.folder / CONFIG_NAME).is_file():
         raise RefError(
@@ -122,13 +122,17 @@ def adapter_headers(
         UnsupportedError: It was made for a newer format.
     """
     ref = parse_ref(text, revision=revision)
-    chosen = choose_registry(registry)
-    if ref.folder is None and isinstance(chosen, HubRegistry) and not hub.is_offline():
-        name, commit = chosen.resolve(ref)
-        config = read_manifest(name, commit)
-        if config is None:
-            raise RefError(f"no {CONFIG_NAME} there", where=ref, expected="a transfer adapter")
-        return remote_headers(str(text), name, commit, config)
+    if ref.folder is None and not hub.is_offline():
+        from ftt_hub.registry.choose import choose_registry
+        from ftt_hub.registry.hf import HubRegistry, read_manifest
+
+        chosen = choose_registry(registry)
+        if isinstance(chosen, HubRegistry):
+            name, commit = chosen.resolve(ref)
+            config = read_manifest(name, commit)
+            if config is None:
+                raise RefError(f"no {CONFIG_NAME} there", where=ref, expected="a transfer adapter")
+            return remote_headers(str(text), name, commit, config)
     with open_adapter(text, revision=revision, registry=registry) as opened:
         return opened.headers
 

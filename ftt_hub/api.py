@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ftt_hub.adapter import Adapter, adapter_folder, adapter_headers, open_adapter
-from ftt_hub.browsing import BrowseEntry, browse
-from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.config import AdapterConfig
-from ftt_hub.container.folder import check_adapter
-from ftt_hub.convert.peft_folder import is_peft_folder
-from ftt_hub.exchange import Pulled, publish, pull
-from ftt_hub.extraction.builder import AdapterBuilder, Provenance
-from ftt_hub.extraction.choice import Coding
-from ftt_hub.extraction.claims import check_claim
-from ftt_hub.extraction.model import Model
-from ftt_hub.extraction.trial import LossTrial
-from ftt_hub.ledger import deprecate, preview, record_evaluations, versions
 from ftt_hub.live.methods import OnModels
-from ftt_hub.merging import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
-from ftt_hub.preparation import prepared
 from ftt_hub.progress import Progress, Silent
-from ftt_hub.ranking import Ranked, rank
-from ftt_hub.recommendation import remind
-from ftt_hub.recording import record_verdict
-from ftt_hub.verdict.options import TextOptions
-from ftt_hub.verdict.report import Verdict
-from ftt_hub.verification import verify_target
+
+if TYPE_CHECKING:
+    from ftt_hub.browsing import BrowseEntry, browse
+    from ftt_hub.exchange import Pulled, publish, pull
+    from ftt_hub.extraction.choice import Coding
+    from ftt_hub.extraction.manifest import Provenance
+    from ftt_hub.extraction.trial import LossTrial
+    from ftt_hub.ledger import deprecate, preview, record_evaluations, versions
+    from ftt_hub.merging import MergeResult
+    from ftt_hub.ranking import Ranked, rank
+    from ftt_hub.recording import record_verdict
+    from ftt_hub.verdict.options import TextOptions
+    from ftt_hub.verdict.report import Verdict
 
 PathLike = str | Path
 
@@ -51,6 +46,30 @@ __all__ = [
     "verify",
     "versions",
 ]
+
+
+_HOMES = {
+    "BrowseEntry": "ftt_hub.browsing",
+    "MergeResult": "ftt_hub.merging",
+    "Pulled": "ftt_hub.exchange",
+    "Ranked": "ftt_hub.ranking",
+    "browse": "ftt_hub.browsing",
+    "deprecate": "ftt_hub.ledger",
+    "preview": "ftt_hub.ledger",
+    "publish": "ftt_hub.exchange",
+    "pull": "ftt_hub.exchange",
+    "rank": "ftt_hub.ranking",
+    "record_evaluations": "ftt_hub.ledger",
+    "record_verdict": "ftt_hub.recording",
+    "versions": "ftt_hub.ledger",
+}
+"""Verbs that live elsewhere; what one of them needs costs the others no time at start-up."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def extract(
@@ -91,6 +110,14 @@ def extract(
         CheckpointError: One of them is not a readable model, or holds NaN.
         OutputError: `out_dir` is not empty, or the disk is full.
     """
+    from ftt_hub.checkpoint.resolve import open_model
+    from ftt_hub.convert.peft_folder import is_peft_folder
+    from ftt_hub.extraction.builder import AdapterBuilder
+    from ftt_hub.extraction.choice import Coding
+    from ftt_hub.extraction.claims import check_claim
+    from ftt_hub.extraction.manifest import Provenance
+    from ftt_hub.extraction.model import Model
+
     out = Path(out_dir)
     coding = codec if isinstance(codec, Coding) else Coding(codec)
     if is_peft_folder(Path(fine_tuned)):
@@ -122,7 +149,7 @@ def apply(
     *,
     scale: float = 1.0,
     dtype: str | None = None,
-    max_shard_size: int = DEFAULT_SHARD_BYTES,
+    max_shard_size: int | None = None,
     revision: str | None = None,
     registry: PathLike | None = None,
     force: bool = False,
@@ -138,7 +165,7 @@ def apply(
         out_dir: Folder to make; absent or empty.
         scale: Task-arithmetic coefficient λ.
         dtype: Dtype of the result; default the target's, tensor by tensor.
-        max_shard_size: Bytes of a weight file.
+        max_shard_size: Bytes of a weight file; default 5 GB.
         revision: Of the adapter.
         registry: ``"hf"`` or a folder; default `FTT_HUB_REGISTRY`, else the Hub.
         force: Go on in spite of a rejection.
@@ -151,13 +178,18 @@ def apply(
         IntegrityError: The adapter is damaged.
         OutputError: `out_dir` is not empty, or the disk is full.
     """
+    from ftt_hub.merging import DEFAULT_SHARD_BYTES, merge, parse_dtype
+    from ftt_hub.preparation import prepared
+    from ftt_hub.recommendation import remind
+
     wanted = None if dtype is None else parse_dtype(dtype)
     opened = _opened(adapter, revision, registry)
     remind(opened.folder, opened.label, scale)
     with prepared(opened, target_base, force=force, source_base=source_base) as target:
         return merge(
             opened, target, Path(out_dir), scale=scale, dtype=wanted,
-            max_shard_size=max_shard_size, workers=workers, progress=progress,
+            max_shard_size=DEFAULT_SHARD_BYTES if max_shard_size is None else max_shard_size,
+            workers=workers, progress=progress,
         )  # fmt: skip
 
 
@@ -224,6 +256,8 @@ class TransferAdapter(OnModels):
             RefError: The target names nothing.
             CheckpointError: The target is not a readable model.
         """
+        from ftt_hub.verification import verify_target
+
         return verify_target(
             self.opened, target, depth=depth, text=text, source_base=source_base, other=other,
             force=force,
@@ -276,8 +310,12 @@ def verify(
         FttError: A model or the text cannot be read.
     """
     if target is None:
+        from ftt_hub.container.folder import check_adapter
+
         folder, _ = adapter_folder(adapter, revision=revision, registry=registry)
         return check_adapter(folder, progress=progress, workers=workers)
+    from ftt_hub.verification import verify_target
+
     if depth in ("headers", "sketch"):
         headers = adapter_headers(adapter, revision=revision, registry=registry)
         return verify_target(headers, target, depth=depth, text=text)

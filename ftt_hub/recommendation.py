@@ -89,6 +89,8 @@ def recommendations(folder: Path) -> tuple[Recommendation, ...]:
             data = file.read(MAX_CARD_BYTES)
     except OSError:
         return ()
+    if SCALES.encode() not in data:  # most cards: nothing to parse
+        return ()
     return recommendations_from(split_card(data)[0])
 
 

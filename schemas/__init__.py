@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 
@@ -12,6 +12,6 @@ def load_schema(name: str) -> dict[str, Any]:
     """The schema `name`, e.g. ``"adapter_config"`` or ``"index"``."""
     import json
 
-    text = files(__name__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"{name}.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema

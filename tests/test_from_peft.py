@@ -23,6 +23,8 @@ from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.convert.merged import MergedModel
 from ftt_hub.convert.peft_folder import CANNOT_MERGE, read_peft_folder
 from ftt_hub.errors import CheckpointError, FttError, IncompatibleError, RefError, UnsupportedError
+from ftt_hub.extraction.choice import Coding
+from ftt_hub.extraction.trial import LossTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's notes on training; ours are asked for
 
@@ -238,3 +240,16 @@ def test_bad_adapters_are_refused_in_one_line(
             config(damaged("baseless"), base_model_name_or_path=None), tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_lora_folder_can_be_tried_on_a_text(
+    family: TinyFamily, lora: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "held_out.txt"
+    text.write_text(" ".join(f"w{n * n % 91}" for n in range(700)))
+    trial = LossTrial(text, family.target)
+    coding = Coding("quantized", bits=1.0)
+    adapter = ftt_hub.extract(family.source, lora, tmp_path / "out", codec=coding, trial=trial)
+    assert {point.rounding for point in trial.points} == {"nearest", "stochastic", "rotated"}
+    assert trial.chosen is not None
+    assert adapter.config.fidelity.noise == trial.chosen.noise

@@ -275,6 +275,8 @@ def test_the_keyboard_is_enough(visitor: Visitor) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type("llama-d")
     visitor.expect_names("org/llama-de")
+    hint = page.get_by_text("Name, base, language, data")
+    playwright.expect(hint).to_be_visible()  # hints stay when something is typed
 
 
 @pytest.mark.parametrize("visitor", [PHONE], indirect=True)
@@ -324,7 +326,7 @@ def test_text_is_legible_in_both_modes(visitor: Visitor, request: pytest.Fixture
     selectors = [".ftt-sub", ".ftt-badge", ".ftt-reason", ".ftt-list td", ".ftt-name a",
                  ".ftt-lead", ".ftt-facts dt", ".ftt-facts dd", ".ftt-small", ".ftt-panel li",
                  ".ftt-tag", "#ftt-found a", "pre code", ".ftt-copy", ".ftt-count", "h1", "h2",
-                 ".ftt-header p", "#ftt-filters label span"]  # fmt: skip
+                 ".ftt-header p", "#ftt-filters label span", "#ftt-search label *"]  # fmt: skip
     for query in (f"?target={TARGET}", f"?adapter=org/llama-tr&version=1.1.0&target={TARGET}"):
         page = visitor.open(query)
         found = page.evaluate(CONTRASTS, selectors)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,9 @@ _HINT = (
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
+    import pickle
+    import zipfile
+
     import torch
 
     try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, ROUNDINGS, STOCHASTIC, delta_values
-from ftt_hub.codecs.spread import Spread, measure
+from ftt_hub.codecs.spread import Spread, Spreads, measure
 from ftt_hub.tensors.dtypes import BF16
 
 _DROPPED = 16
@@ -116,6 +116,7 @@ class Survey:
     source_square: float = 0.0
     delta_square: float = 0.0
     spreads: list[Spread] = field(default_factory=list)
+    _side_by_side: tuple[int, Spreads] | None = None
 
     @property
     def count(self) -> int:
@@ -134,10 +135,10 @@ class Survey:
         """
         bits = error = 0.0
         if rounding == ROTATED:
-            for spread in self.spreads:
-                more, spoilt = spread.predict(step, self.rms if rms is None else rms)
-                bits, error = bits + more, error + spoilt
-            return Prediction(bits, error)
+            if self._side_by_side is None or self._side_by_side[0] != len(self.spreads):
+                self._side_by_side = len(self.spreads), Spreads(self.spreads)
+            known = self._side_by_side[1]
+            return Prediction(*known.predict(step, self.rms if rms is None else rms))
         for seen in self.histograms:
             scaled = seen.values / step
             width = seen.spread * scaled  # of a bin, in steps: within it all remainders occur

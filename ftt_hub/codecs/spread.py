@@ -5,6 +5,7 @@ From these alone follow the number of components worth storing, and bits and noi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ _GAIN_BITS = 6.0
 
 _GROUPS = 32
 """Groups of runs of similar spread that statistics are kept of."""
+
+_TOGETHER = 1 << 10
+"""Blocks that are predicted together."""
 
 Numbers = NDArray[np.float64]
 
@@ -50,29 +54,62 @@ class Spread:
         bits = self._bits(step, rms, self.rest[:, None]).sum(1)
         return int(np.argmin(2 * bits + self.component_bits * np.arange(self.rest.size)))
 
-    def predict(self, step: float, rms: float) -> tuple[float, float]:
-        """Bits, and Σ (Δ̂ − Δ)², expected."""
-        rank = self.rank(step, rms)
-        rest = self.rest[rank : rank + 1]
-        used, relative = self._relative(step, rms, rest)
-        each = gaussian.noise(relative, self.widths / np.maximum(self.runs, 1.0))
-        noise = self.widths * np.square(self.spreads) * rest * each
-        bits = float(self._bits(step, rms, rest).sum()) + rank * self.component_bits
-        return bits, float(noise[used].sum())
-
-    def _relative(
-        self, step: float, rms: float, rest: Numbers
-    ) -> tuple[NDArray[np.bool_], Numbers]:
-        """Which groups change at all, and each group's step over its spread."""
-        spreads = self.spreads * np.sqrt(rest)
-        used = spreads > 0
-        relative = step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
-        return used, np.where(used, relative, 1.0)
-
     def _bits(self, step: float, rms: float, rest: Numbers) -> Numbers:
-        used, relative = self._relative(step, rms, rest)
+        used, relative = _relative(step, rms, self.spreads * np.sqrt(rest))
         bits = self.widths * gaussian.bits(relative) + _GAIN_BITS * self.runs
         return np.where(used, bits, 0.0)
+
+
+class Spreads:
+    """The statistics of many blocks, side by side so that a prediction is a few array operations.
+
+    Args:
+        blocks: Of each block.
+    """
+
+    def __init__(self, blocks: Sequence[Spread]) -> None:
+        groups = max((block.runs.size for block in blocks), default=1)
+        ranks = max((block.rest.size for block in blocks), default=1)
+        self._runs, self._widths, self._spreads = np.zeros((3, len(blocks), groups))
+        self._rest = np.zeros((len(blocks), ranks))
+        self._component_bits = np.array([block.component_bits for block in blocks])
+        self._known = np.array([block.rest.size for block in blocks], np.intp)
+        for number, block in enumerate(blocks):
+            self._runs[number, : block.runs.size] = block.runs
+            self._widths[number, : block.widths.size] = block.widths
+            self._spreads[number, : block.spreads.size] = block.spreads
+            self._rest[number, : block.rest.size] = block.rest
+
+    def predict(self, step: float, rms: float) -> tuple[float, float]:
+        """Bits, and Σ (Δ̂ − Δ)², expected, of all blocks, each with the components worth it."""
+        bits = error = 0.0
+        for start in range(0, len(self._rest), _TOGETHER):
+            more, spoilt = self._predict(slice(start, start + _TOGETHER), step, rms)
+            bits, error = bits + more, error + spoilt
+        return bits, error
+
+    def _predict(self, part: slice, step: float, rms: float) -> tuple[float, float]:
+        runs, widths, spreads = (a[part] for a in (self._runs, self._widths, self._spreads))
+        rest, each = self._rest[part], self._component_bits[part]
+        numbers = np.arange(rest.shape[1])
+        used, relative = _relative(step, rms, spreads[:, None] * np.sqrt(rest)[:, :, None])
+        taken = widths[:, None] * gaussian.bits(relative) + _GAIN_BITS * runs[:, None]
+        bits = np.where(used, taken, 0.0).sum(2)
+        whole = bits + each[:, None] * numbers
+        price = np.where(numbers < self._known[part, None], bits + whole, np.inf)
+        rank = price.argmin(1)  # as `Spread.rank`
+        blocks = np.arange(rank.size)
+        used, relative = used[blocks, rank], relative[blocks, rank]
+        noise = gaussian.noise(relative, widths / np.maximum(runs, 1.0))
+        error = widths * np.square(spreads) * rest[blocks, rank][:, None] * noise
+        return float(whole[blocks, rank].sum()), float(error[used].sum())
+
+
+def _relative(step: float, rms: float, spreads: Numbers) -> tuple[NDArray[np.bool_], Numbers]:
+    """Which groups of runs change at all, and each group's step over its spread."""
+    used = spreads > 0
+    relative = step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
+    return used, np.where(used, relative, 1.0)
 
 
 def measure(

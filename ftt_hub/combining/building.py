@@ -28,7 +28,7 @@ from ftt_hub.container.slots import SlotStore
 from ftt_hub.container.writer import write_container
 from ftt_hub.delta import CHUNK, DeltaStatistics, error_square
 from ftt_hub.errors import ExtractionError, IntegrityError
-from ftt_hub.extraction.choice import choose_codec
+from ftt_hub.extraction.choice import Chooser
 from ftt_hub.extraction.encoding import TensorResult, codec_for, rounded
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.parallel import map_unordered
@@ -111,10 +111,10 @@ class Builder:
         pairs = [_pair(planned) for planned in self._stored()]
         infos = {pair.name: pair.either for pair in pairs}
         square = sum(p.entry.norm[1] ** 2 for p in self._stored() if p.entry.norm is not None)
-        return choose_codec(
-            self.source.recipe.coding, pairs, _Nothing(infos), _Sums(self.source.combination),
-            self.settings.workers, self._progress, square,
-        )  # fmt: skip
+        return Chooser(
+            pairs, _Nothing(infos), _Sums(self.source.combination), self.settings.workers,
+            self._progress, square,
+        ).codec(self.source.recipe.coding)  # fmt: skip
 
     def _encode(self, folder: Path, codec: Codec) -> dict[str, TensorResult]:
         todo = sorted(enumerate(self._stored()), key=lambda item: -item[1].entry.count)

@@ -4,77 +4,37 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftt_hub import card, compat, sketch, vocab
+from ftt_hub import card, sketch, vocab
 from ftt_hub.assembly import BLOCK_ELEMENTS
 from ftt_hub.checkpoint.headers import refuse_quantized
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.planes import encoder_versions
-from ftt_hub.config import (
-    CONFIG_NAME,
-    AdapterConfig,
-    CodecSpec,
-    ModelIdentity,
-)
+from ftt_hub.config import CONFIG_NAME, AdapterConfig
 from ftt_hub.container.folder import CARD_NAME, list_files
-from ftt_hub.container.index import (
-    ADDED,
-    RESIZED,
-    TensorEntry,
-)
+from ftt_hub.container.index import ADDED, RESIZED
 from ftt_hub.container.slots import SlotStore
 from ftt_hub.container.writer import write_container
 from ftt_hub.errors import ExtractionError, OutputError
-from ftt_hub.extraction.behaviour import (
-    differences,
-    generation_config,
-    task_type,
-    travelling_files,
-    write_travelling,
-)
-from ftt_hub.extraction.choice import AUTO, Coding, choose_codec
+from ftt_hub.extraction.behaviour import travelling_files, write_travelling
+from ftt_hub.extraction.choice import AUTO, Chooser, Coding
 from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from
+from ftt_hub.extraction.manifest import Manifest
+from ftt_hub.extraction.manifest import Provenance as Provenance
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
-from ftt_hub.extraction.summary import digest, fidelity, summary
-from ftt_hub.extraction.trial import Bench, LossTrial, run
+from ftt_hub.extraction.summary import fidelity
+from ftt_hub.extraction.trial import LossTrial
 from ftt_hub.parallel import map_unordered
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import partial_folder, staged_folder, write_atomic
 from ftt_hub.version import __version__
 
 _WORK = ".work"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What only the author knows of a fine-tuned model.
-
-    Attributes:
-        languages: BCP-47 tags.
-        datasets: Ids of the training data.
-        method: SFT, DPO, RLVR, GRPO or other.
-        hyperparameters: Of the training, where given.
-        license: Licence id of the adapter.
-        source_id: What the source base's folder is a copy of.
-        fine_tuned_id: What the fine-tuned model's folder is a copy of.
-        parents: `ref` and `content_digest` of adapters that were added to the source base before
-            it was fine-tuned.
-    """
-
-    languages: Sequence[str] = ()
-    datasets: Sequence[str] = ()
-    method: str = "SFT"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    license: str | None = None
-    source_id: str | None = None
-    fine_tuned_id: str | None = None
-    parents: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass
@@ -116,18 +76,15 @@ class AdapterBuilder:
                 full.
         """
         pairs = self._pairs()
-        tokens = self._tokens()
+        manifest = self._manifest()
         self._check_partial(resume)
-        codec = self.codec or choose_codec(
-            self._tried(), pairs, self.source.checkpoint, self.tuned.checkpoint, self.workers,
-            self.progress,
-        )  # fmt: skip
+        codec = self.codec or self._chosen(pairs, manifest)
         discard = True
         try:
             with staged_folder(self.out, keep=True) as folder:
                 self._check_plan(folder / _WORK, codec, resume)
                 results = self._encode(folder / _WORK, pairs, codec)
-                config = self._finish(folder, results, codec, tokens)
+                config = self._finish(folder, results, codec, manifest)
             discard = False
         except (KeyboardInterrupt, OutputError):
             discard = False  # what is done can be continued with --resume
@@ -137,25 +94,20 @@ class AdapterBuilder:
                 shutil.rmtree(partial_folder(self.out), ignore_errors=True)
         return config
 
-    def _tried(self) -> Coding:
-        """The coding, its step chosen by trials where there is a text."""
+    def _chosen(self, pairs: list[Pair], manifest: Manifest) -> Codec:
+        """The codec, found by trials where there is a text."""
+        source, tuned = self.source.checkpoint, self.tuned.checkpoint
+        chooser = Chooser(pairs, source, tuned, self.workers, self.progress)
         if self.trial is None:
-            return self.coding
+            return chooser.codec(self.coding)
         if self.coding.codec not in ("quantized", AUTO):
             raise ExtractionError(
                 f"codec {self.coding.codec} is lossless: there is nothing to try on a text",
                 hint="Use --codec quantized or auto, or leave the codec out.",
             )
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.out.parent, prefix=".ftt-hub-trial-") as work:
+        from ftt_hub.extraction.trying import try_codings  # needs torch, which others here do not
 
-            def build(coding: Coding, folder: Path) -> AdapterConfig:
-                return replace(
-                    self, out=folder, coding=coding, sketch=False, trial=None, progress=Silent()
-                ).build()
-
-            bench = Bench(self.trial, self.source.checkpoint.folder, build, Path(work))
-            return run(self.trial, bench, self.coding)
+        return chooser.codec(try_codings(self.trial, self.coding, chooser, manifest))
 
     def _pairs(self) -> list[Pair]:
         source, tuned = self.source.headers, self.tuned.headers
@@ -177,13 +129,16 @@ class AdapterBuilder:
 
         return pair_tensors(source, tuned, same)
 
-    def _tokens(self) -> tuple[vocab.Tokens | None, vocab.Tokens | None]:
+    def _manifest(self) -> Manifest:
         before, after = (
             vocab.read_tokens(m.headers.small_file, m.headers.label)
             for m in (self.source, self.tuned)
         )
         check_tokens(before, after, self.tuned.headers.label)
-        return before, after
+        files = travelling_files(self.source.headers, self.tuned.headers)
+        return Manifest(
+            self.source, self.tuned, self.provenance, (before, after), files, self.extra
+        )
 
     def _check_partial(self, resume: bool) -> None:
         partial = partial_folder(self.out)
@@ -254,11 +209,7 @@ class AdapterBuilder:
         return [results[number] for number in range(len(pairs))]
 
     def _finish(
-        self,
-        folder: Path,
-        results: list[TensorResult],
-        codec: Codec,
-        tokens: tuple[vocab.Tokens | None, vocab.Tokens | None],
+        self, folder: Path, results: list[TensorResult], codec: Codec, manifest: Manifest
     ) -> AdapterConfig:
         entries = [result.entry for result in results]
         if not any(e.nbytes or e.role in (ADDED, RESIZED) for e in entries):
@@ -274,49 +225,11 @@ class AdapterBuilder:
             checkpoint = self.source.checkpoint
             sample = sketch.take(checkpoint.tensors, checkpoint.read_bits)
             sketch.write_sketch(sample, folder / sketch.SKETCH_NAME)
-        files = travelling_files(self.source.headers, self.tuned.headers)
-        write_travelling(folder, files)
+        write_travelling(folder, manifest.files)
         shutil.rmtree(folder / _WORK)
-        config = self._config(folder, entries, results, codec, tokens, files)
+        config = manifest.config(
+            entries, codec, fidelity(folder, results, self.tuned.headers)
+        ).with_files(list_files(folder, self.progress))
         (folder / CARD_NAME).write_text(card.render(config), encoding="utf-8")
         write_atomic(folder / CONFIG_NAME, config.to_bytes())
         return config
-
-    def _config(
-        self,
-        folder: Path,
-        entries: list[TensorEntry],
-        results: list[TensorResult],
-        codec: Codec,
-        tokens: tuple[vocab.Tokens | None, vocab.Tokens | None],
-        files: dict[str, bytes],
-    ) -> AdapterConfig:
-        source, tuned, given = self.source.headers, self.tuned.headers, self.provenance
-        config = AdapterConfig(
-            source_base=ModelIdentity(
-                self.source.identity(given.source_id), source.commit, digest(entries, "source"),
-                compat.snapshot(source.config),
-            ),
-            fine_tuned=ModelIdentity(
-                self.tuned.identity(given.fine_tuned_id), tuned.commit,
-                digest(entries, "fine_tuned"),
-            ),
-            codec=CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions()),
-            fidelity=fidelity(folder, results, tuned),
-            tensors=summary(entries),
-            num_slots=1 + sum(e.slot is not None for e in entries),
-            task_type=task_type(tuned),
-            languages=list(dict.fromkeys(given.languages)),
-            datasets=list(dict.fromkeys(given.datasets)),
-            method=given.method,
-            hyperparameters=given.hyperparameters,
-            license=given.license,
-            parents=[dict(parent) for parent in given.parents],
-            differences=differences(source, tuned, tokens, files),
-            vocabulary=vocab.summarize(
-                tokens[1], tokens[0], [m.small_file(vocab.TOKENIZER) for m in (tuned, source)]
-            ),
-            generation_config=generation_config(tuned),
-            extra={"x-generator": f"ftt-hub {__version__}", **self.extra},
-        )  # fmt: skip
-        return config.with_files(list_files(folder, self.progress))

@@ -74,58 +74,97 @@ class Coding:
             )
 
 
-def choose_codec(
-    coding: Coding,
-    pairs: Sequence[Pair],
-    source: Weights,
-    tuned: Weights,
-    workers: int | None,
-    progress: Progress,
-    source_square: float | None = None,
-) -> Codec:
-    """The codec with its parameters; surveys both models once where a limit asks for it.
+@dataclass
+class Chooser:
+    """Finds the codecs of any number of codings, with one pass over the two models.
 
-    Args:
-        coding: What the user asks for.
+    Attributes:
         pairs: The tensors.
         source: The source base.
         tuned: The fine-tuned model.
         workers: Threads.
         progress: Watches.
         source_square: Σ m_s², where `source` does not tell it.
-
-    Raises:
-        ExtractionError: The limit cannot be met.
-        UnsupportedError: Unknown codec.
     """
-    if coding.codec == FactoredCodec.id:
-        raise ExtractionError(
-            "the factors of Δ are not known",
-            expected="a PEFT adapter whose update is a product of two matrices, such as LoRA",
-            found="two models",
-            hint="Use --codec exact or quantized.",
-        )
-    if coding.codec not in ("quantized", AUTO):
-        return codec_of(coding.codec)
-    if coding.step is not None and coding.rounding != ROTATED:
-        return _quantized(coding, coding.step, coding.rounding or STOCHASTIC)
-    seen = survey(pairs, source, tuned, workers, progress, turned=_may_rotate(coding))
-    if source_square is not None:
-        seen.total.source_square = source_square
-    if not seen.total.delta_square:
-        return codec_of("exact")
-    rms = seen.total.rms
-    if coding.step is not None:
-        return _quantized(coding, coding.step, ROTATED, rms)
-    if coding.bits is not None or coding.target_size is not None:
-        return _for_bits(coding, seen, pairs, source, tuned)
-    if coding.max_error is not None:
-        wanted = (_ERROR_MARGIN * coding.max_error) ** 2 * seen.total.delta_square
-        rounding = coding.rounding or NEAREST
-        return _quantized(coding, rate.step_for_error(seen.total, wanted, rounding), rounding, rms)
-    noise = rate.NOISE if coding.noise is None else coding.noise
-    step, rounding = rate.choose(seen.total, noise, coding.rounding)
-    return _quantized(coding, step, rounding, rms)
+
+    pairs: Sequence[Pair]
+    source: Weights
+    tuned: Weights
+    workers: int | None
+    progress: Progress
+    source_square: float | None = None
+    _seen: SurveyResult | None = None
+    _turned: bool = False
+
+    def survey(self, *, turned: bool) -> SurveyResult:
+        """The statistics, from a pass over both models unless it was made before.
+
+        Args:
+            turned: Whether rotated rounding is to be predicted as well.
+
+        Raises:
+            NonFiniteError: NaN or infinity on either side.
+        """
+        if self._seen is None or (turned and not self._turned):
+            self._seen = survey(
+                self.pairs, self.source, self.tuned, self.workers, self.progress, turned=turned
+            )
+            self._turned = turned
+            if self.source_square is not None:
+                self._seen.total.source_square = self.source_square
+        return self._seen
+
+    def codec(self, coding: Coding) -> Codec:
+        """The codec with its parameters; surveys both models where a limit asks for it.
+
+        Raises:
+            ExtractionError: The limit cannot be met.
+            UnsupportedError: Unknown codec.
+        """
+        if coding.codec == FactoredCodec.id:
+            raise ExtractionError(
+                "the factors of Δ are not known",
+                expected="a PEFT adapter whose update is a product of two matrices, such as LoRA",
+                found="two models",
+                hint="Use --codec exact or quantized.",
+            )
+        if coding.codec not in ("quantized", AUTO):
+            return codec_of(coding.codec)
+        if coding.step is not None and coding.rounding != ROTATED:
+            return _quantized(coding, coding.step, coding.rounding or STOCHASTIC)
+        seen = self.survey(turned=_may_rotate(coding))
+        if not seen.total.delta_square:
+            return codec_of("exact")
+        rms = seen.total.rms
+        if coding.step is not None:
+            return _quantized(coding, coding.step, ROTATED, rms)
+        if coding.bits is not None or coding.target_size is not None:
+            return self._for_bits(coding, seen)
+        if coding.max_error is not None:
+            wanted = (_ERROR_MARGIN * coding.max_error) ** 2 * seen.total.delta_square
+            rounding = coding.rounding or NEAREST
+            step = rate.step_for_error(seen.total, wanted, rounding)
+            return _quantized(coding, step, rounding, rms)
+        noise = rate.NOISE if coding.noise is None else coding.noise
+        step, rounding = rate.choose(seen.total, noise, coding.rounding)
+        return _quantized(coding, step, rounding, rms)
+
+    def _for_bits(self, coding: Coding, seen: SurveyResult) -> Codec:
+        """Solve for a budget, measure the coder on a sample of blocks, and solve again."""
+        budget = _budget(coding, seen)
+        share = 1.0
+        for _ in range(2):
+            step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
+            codec = _quantized(coding, step, rounding, seen.total.rms)
+            share = coded_share(codec, self.pairs, self.source, self.tuned)
+        step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
+        return _quantized(coding, step, rounding, seen.total.rms)
+
+    def bits_per_weight(self, codec: QuantizedCodec) -> float:
+        """What a codec will take, over all weights of the fine-tuned model; predicted."""
+        seen = self.survey(turned=codec.rounding == ROTATED)
+        bits = seen.total.predict(codec.step, codec.rounding, codec.rms).bits
+        return (bits + 8 * seen.exact_bytes) / max(1, seen.parameters)
 
 
 def _may_rotate(coding: Coding) -> bool:
@@ -156,17 +195,3 @@ def _budget(coding: Coding, seen: SurveyResult) -> float:
             hint="1-D tensors stay exact, and the index takes its place.",
         )
     return left
-
-
-def _for_bits(
-    coding: Coding, seen: SurveyResult, pairs: Sequence[Pair], source: Weights, tuned: Weights
-) -> Codec:
-    """Solve for a budget, measure the coder on a sample of blocks, and solve again."""
-    budget = _budget(coding, seen)
-    share = 1.0
-    for _ in range(2):
-        step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
-        codec = _quantized(coding, step, rounding, seen.total.rms)
-        share = coded_share(codec, pairs, source, tuned)
-    step, rounding = rate.choose_for_bits(seen.total, budget / share, coding.rounding)
-    return _quantized(coding, step, rounding, seen.total.rms)

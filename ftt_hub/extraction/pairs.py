@@ -52,6 +52,11 @@ class Pair:
         return wider(self.source.dtype, self.tuned.dtype)
 
     @property
+    def has_frames(self) -> bool:
+        """Whether a change of it is stored, and not only what became of it."""
+        return self.tuned is not None and self.of is None and self.dtype.is_float
+
+    @property
     def nbytes(self) -> int:
         """Bytes to be read."""
         return sum(info.nbytes for info in (self.source, self.tuned) if info is not None)

@@ -43,11 +43,7 @@ class SurveyResult:
 
 
 def _is_quantised(pair: Pair) -> bool:
-    return _has_frames(pair) and not codec_for(QuantizedCodec(), pair).exact
-
-
-def _has_frames(pair: Pair) -> bool:
-    return pair.tuned is not None and pair.of is None and pair.dtype.is_float
+    return pair.has_frames and not codec_for(QuantizedCodec(), pair).exact
 
 
 def _blocks(
@@ -79,7 +75,7 @@ def _index_bytes(pairs: Sequence[Pair]) -> int:
         raw = RawTensor(pair.dtype.name, digest_of([name, "source"])[7:])
         other = replace(raw, sha256=digest_of([name, "tuned"])[7:])
         entry = TensorEntry(name, pair.role, pair.dtype, shape, raw, other)
-        if _has_frames(pair):
+        if pair.has_frames:
             length, elements = 123_456, [n for _, n in whole_rows(shape, BLOCK_ELEMENTS)]
             entry = replace(
                 entry,
@@ -119,7 +115,7 @@ def survey(
     Raises:
         NonFiniteError: NaN or infinity on either side.
     """
-    held = [pair for pair in pairs if _has_frames(pair)]
+    held = [pair for pair in pairs if pair.has_frames]
     progress.start("surveying", sum(pair.nbytes for pair in held))
 
     def look(item: tuple[int, Pair]) -> tuple[int, SurveyResult]:

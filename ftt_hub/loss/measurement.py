@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LOGITS_BYTES = 128 << 20  # float32 logits of one batch
+_TOGETHER = 64  # tokens whose distributions are compared at a time, so that they stay in the cache
 
 
 class LossError(FttError):
@@ -123,12 +124,14 @@ def divergence(
         logits_of(model, text, where=where), logits_of(reference, text, where=where), strict=True
     )
     for (_, _, scored, ours), (_, _, _, theirs) in pairs:
-        kept = scored[:, 1:]
-        log_p = theirs[:, :-1][kept].log_softmax(-1)
-        log_q = ours[:, :-1][kept].log_softmax(-1)
-        total += float((log_p.exp() * (log_p - log_q)).sum())
-        same += float((log_p.argmax(-1) == log_q.argmax(-1)).sum())
-        count += float(kept.sum())
+        places = scored[:, 1:].nonzero()
+        for start in range(0, len(places), _TOGETHER):
+            rows, columns = places[start : start + _TOGETHER].unbind(1)
+            log_p = theirs[rows, columns].log_softmax(-1)
+            log_q = ours[rows, columns].log_softmax(-1)
+            same += float((log_p.argmax(-1) == log_q.argmax(-1)).sum())
+            total += float((log_p.exp() * log_p.sub_(log_q)).sum())
+        count += len(places)
     if not np.isfinite(total):
         raise LossError("the divergence is not a number", where=where or text.label)
     return Divergence(total / count, same / count)

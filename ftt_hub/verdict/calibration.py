@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ftt_hub.loss import Estimate
@@ -45,7 +45,7 @@ class Prediction:
 @cache
 def calibration() -> dict[str, Any]:
     """The calibration's figures."""
-    text = files(__package__).joinpath("calibration.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("calibration.json").read_text(encoding="utf-8")
     value: dict[str, Any] = json.loads(text)
     return value
 

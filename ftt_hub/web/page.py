@@ -165,11 +165,11 @@ def _fields() -> list[Any]:
 
     with gr.Row(elem_classes="ftt-row ftt-first"):
         search = gr.Textbox(
-            value="", label="Search", placeholder="Name, base, language, data",
+            value="", label="Search", info="Name, base, language, data",
             max_length=MAX_TEXT, elem_id="ftt-search", lines=1,
         )  # fmt: skip
         target = gr.Textbox(
-            label="Target model", placeholder="org/newer-base: which adapters fit it?",
+            label="Target model", info="Which adapters fit it? For example org/newer-base",
             max_length=MAX_TEXT, elem_id="ftt-target", lines=1,
         )  # fmt: skip
     with gr.Row(elem_classes="ftt-row ftt-second"):
