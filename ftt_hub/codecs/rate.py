@@ -28,6 +28,9 @@ of a BF16 delta fall on their edges."""
 _HALVINGS = 28
 """Of the range of steps searched: the last is one part in five million."""
 
+_SMALL = 1 << 12
+"""Levels below it are counted in a table."""
+
 _MAX_BITS = 14
 """Steps below rms(Δ)/2¹⁴ are not considered: an exact codec is smaller."""
 
@@ -159,8 +162,7 @@ def _nearest(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts of the levels from 0, and the squared error of each bin in steps."""
     lower = np.rint(scaled)
-    _, place = np.unique(np.append(lower, 0.0), return_inverse=True)
-    return np.bincount(place[:-1], counts), np.square(scaled - lower)
+    return _counted(lower, counts), np.square(scaled - lower)
 
 
 def _stochastic(
@@ -169,10 +171,17 @@ def _stochastic(
     """The same, in expectation."""
     lower = np.floor(scaled)
     part = scaled - lower
-    both = np.concatenate([lower, lower + 1, [0.0]])
-    _, place = np.unique(both, return_inverse=True)
-    shares = np.concatenate([counts * (1 - part), counts * part, [0.0]])
-    return np.bincount(place, shares), part * (1 - part)
+    both = np.concatenate([lower, lower + 1])
+    shares = np.concatenate([counts * (1 - part), counts * part])
+    return _counted(both, shares), part * (1 - part)
+
+
+def _counted(levels: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[Any]:
+    """The shares of each level, summed, from level 0 on; large levels with gaps closed."""
+    if levels.max(initial=0.0) < _SMALL:
+        return np.bincount(levels.astype(np.intp), shares, minlength=1)
+    _, place = np.unique(np.append(levels, 0.0), return_inverse=True)
+    return np.bincount(place[:-1], shares)
 
 
 def _entropy(levels: NDArray[Any]) -> float:
