@@ -130,10 +130,11 @@ class AdapterBuilder:
         return pair_tensors(source, tuned, same)
 
     def _manifest(self) -> Manifest:
-        before, after = (
-            vocab.read_tokens(m.headers.small_file, m.headers.label)
-            for m in (self.source, self.tuned)
-        )
+        source, tuned = self.source.headers, self.tuned.headers
+        before = vocab.read_tokens(source.small_file, source.label)
+        file = source.small_file(vocab.TOKENIZER)
+        same = file is not None and file == tuned.small_file(vocab.TOKENIZER)
+        after = before if same else vocab.read_tokens(tuned.small_file, tuned.label)
         check_tokens(before, after, self.tuned.headers.label)
         files = travelling_files(self.source.headers, self.tuned.headers)
         return Manifest(
