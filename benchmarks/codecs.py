@@ -4,7 +4,8 @@
 
 SOURCE, TUNED and TARGET are checkpoint folders m_s, m'_s and m_t; the loss is that of
 m_t + Δ̂ on the text. Without TARGET and --text only sizes, errors and speeds are measured.
-Rows go to --out as they are made, and those already in it (of the same models!) are not made again.
+Rows go to --out as they are made, and those already in it (of the same models and text!) are not
+made again. --calibration is a text to train BitDelta's scales on (`bitdelta.py`): another row.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bitdelta
 import numpy as np
 import peers
 import torch
+from stored import Stored
 
 from ftt_hub import delta
 from ftt_hub.checkpoint.reader import Checkpoint
@@ -213,7 +216,7 @@ def bound(pair: Pair) -> Iterator[str]:
         )
 
 
-Store = Callable[[DeltaBlock, Place, tuple[int, ...]], peers.Stored]
+Store = Callable[[DeltaBlock, Place, tuple[int, ...]], Stored]
 
 
 def measure(pair: Pair, store: Store, loss: Loss | None) -> dict[str, Any]:
@@ -270,11 +273,17 @@ def lossy(
         mean = f" loss {np.mean(row['windows']):.4f}" if "windows" in row else ""
         print(json.dumps(shown, ensure_ascii=False) + mean, flush=True)
 
-    add("Δ itself", 0, lambda b, p, s: peers.Stored(delta_values(b).reshape(s), 16 * b.hi.size))
+    add("Δ itself", 0, lambda b, p, s: Stored(delta_values(b).reshape(s), 16 * b.hi.size))
     for name in peers.LOSSY if given.peers is None else given.peers:
         method = peers.LOSSY[name]
         for seed in range(seeds if name in peers.RANDOM else 1):
             add(name, seed, lambda b, p, s, m=method, k=seed: m(delta_values(b).reshape(s), k))
+    trained = "BitDelta, trained scales"
+    if given.calibration is not None and (trained, 0) not in known:
+        scales = bitdelta.train(given.source, given.tuned, given.calibration)
+        add(trained, 0, lambda b, p, s: bitdelta.store(delta_values(b).reshape(s), scales[p.name]))
+    if given.peers_only:
+        return
     for name, codec in ours(pair, given.nearest, given.steps, given.rotated).items():
         for seed in range(1 if codec.rounding == NEAREST else seeds):
             chosen = replace(codec, seed=seed)
@@ -282,7 +291,7 @@ def lossy(
             def store(b: DeltaBlock, p: Place, s: tuple[int, ...], c: Codec = chosen) -> Any:
                 frame = c.encode(b, p)
                 values = delta_values(c.decode(frame, b.hi.size, b.dtype)).reshape(s)
-                return peers.Stored(values, 8 * len(frame))
+                return Stored(values, 8 * len(frame))
 
             add(name, seed, store)
 
@@ -300,6 +309,8 @@ def main() -> None:
     parser.add_argument("--steps", type=float, nargs="*", default=STOCHASTIC_STEPS)
     parser.add_argument("--rotated", type=float, nargs="*", default=ROTATED_BITS)
     parser.add_argument("--peers", nargs="*", choices=peers.LOSSY, help="default: all")
+    parser.add_argument("--calibration", type=Path, help="text to train BitDelta's scales on")
+    parser.add_argument("--peers-only", action="store_true", help="no rows of ours")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
     parser.add_argument("--bound", action="store_true", help="print the rate–distortion bound too")
     parser.add_argument("--skip-lossless", action="store_true")
@@ -314,13 +325,15 @@ def main() -> None:
         results["lossless"] = lossless(pair)
         for row in results["lossless"]:
             print(json.dumps(row, ensure_ascii=False), flush=True)
+    earlier = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    if given.skip_lossless and "lossless" in earlier:
+        results["lossless"] = earlier["lossless"]
     loss = None
     if given.target is not None and given.text is not None:
         loss = Loss(given.target, given.text, given.tokens)
         results["tokens"] = int(loss.windows.numel())
-        results["target"] = loss.with_delta({}).tolist()
+        results["target"] = earlier.get("target") or loss.with_delta({}).tolist()
         print(f"m_t alone: loss {np.mean(results['target']):.4f}", flush=True)
-    earlier = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     results["lossy"] = rows = earlier.get("lossy", [])
 
     def keep() -> None:
