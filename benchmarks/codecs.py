@@ -138,9 +138,9 @@ class Loss:
             for batch in torch.split(self.windows, 4):
                 logits = self.model(input_ids=batch, use_cache=False).logits[:, :-1].float()
                 each = torch.nn.functional.cross_entropy(
-                    logits.transpose(1, 2), batch[:, 1:], reduction="none"
+                    logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none"
                 )
-                losses.append(each.mean(1))
+                losses.append(each.view(len(batch), -1).mean(1))
         return torch.cat(losses).numpy()
 
 
