@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,12 @@ import bitdelta
 import numpy as np
 import peers
 import torch
+from lossless import bound, lossless
+from matrices import Pair
 from stored import Stored
 
 from ftt_hub import delta
-from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
-from ftt_hub.codecs.anchored import AnchoredCodec
-from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -45,71 +42,6 @@ from ftt_hub.tensors.dtypes import BF16
 STOCHASTIC_STEPS = (1.5, 3, 6, 12, 24, 48, 96)
 ROTATED_BITS = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 NEAREST_STEPS = (0.25, 0.7, 1.5)
-Block = tuple[str, tuple[int, ...], DeltaBlock, Place]
-
-
-class Pair:
-    """The matrices of two checkpoints, in bf16."""
-
-    def __init__(self, source: Path, tuned: Path, every: int) -> None:
-        self.source, self.tuned = Checkpoint(source), Checkpoint(tuned)
-        matrices = [t for t in self.tuned.tensors.values() if len(t.shape) == 2]
-        self.tensors = matrices[::every]
-        self.count = sum(t.count for t in self.tensors)
-
-    def blocks(self) -> Iterator[Block]:
-        """Each matrix as one block of Δ."""
-        for info in self.tensors:
-            before = self.source.read_bits(info.name, 0, info.count)
-            after = self.tuned.read_bits(info.name, 0, info.count)
-            block, _ = delta.compute(before, after, info.dtype)
-            place = Place(info.name, 0, before, after, info.shape[-1])
-            yield info.name, info.shape, block, place
-
-
-def entropy(values: np.ndarray) -> float:
-    """Order-0 entropy in bits, all elements together."""
-    counts = np.unique(values, return_counts=True)[1]
-    return float(-(counts * np.log2(counts / values.size)).sum())
-
-
-def lossless(pair: Pair) -> list[dict[str, Any]]:
-    """Bits a weight and speed of every lossless form."""
-    bits: dict[str, float] = defaultdict(float)
-    seconds: dict[str, float] = defaultdict(float)
-
-    def timed(name: str, make: Callable[..., Any], *given: Any) -> Any:
-        started = time.process_time()
-        made = make(*given)
-        seconds[name] += time.process_time() - started
-        return made
-
-    for _, _, block, place in pair.blocks():
-        source, tuned = place.source, place.tuned
-        for name, size in peers.LOSSLESS.items():
-            try:
-                taken = timed(name, size, source, tuned, block.hi)
-            except ImportError:
-                continue
-            bits[name] += 8 * taken
-        codecs: tuple[Codec, ...] = (ExactCodec(), AnchoredCodec())
-        for codec in codecs:
-            name = f"ours: {codec.id}"
-            frame = timed(name, codec.encode, block, place)
-            bits[name] += 8 * len(frame)
-            timed(f"decode {name}", codec.decode, frame, block.hi.size, block.dtype, source)
-        bits["order-0 entropy of hi and lo"] += entropy(block.hi)
-        bits["order-0 entropy of hi and lo"] += 0 if block.lo is None else entropy(block.lo)
-    megabytes = pair.count * 2 / 1e6
-    return [
-        {
-            "what": name,
-            "bits": total / pair.count,
-            "encode_MB_s": megabytes / seconds[name] if seconds.get(name) else None,
-            "decode_MB_s": megabytes / s if (s := seconds.get(f"decode {name}")) else None,
-        }
-        for name, total in bits.items()
-    ]
 
 
 class Loss:
@@ -180,40 +112,6 @@ def int4_error(pair: Pair) -> float:
         error += float(np.square(peers.int4(values, 0).values - values, dtype=np.float64).sum())
         total += float(np.square(values, dtype=np.float64).sum())
     return math.sqrt(error / total)
-
-
-def bound(pair: Pair) -> Iterator[str]:
-    """Bits of nearest rounding at five steps beside the rate–distortion bound.
-
-    The bound is that of independent Gaussian tensors with these variances at the same squared error
-    (reverse water-filling). Δ is not Gaussian: it lies on a grid, and can be stored in less.
-    """
-    counts, squares = [], []
-    for _, _, block, _ in pair.blocks():
-        counts.append(block.hi.size)
-        squares.append(float(np.square(delta_values(block), dtype=np.float64).sum()))
-    number, variance = np.array(counts), np.array(squares) / np.array(counts)
-    rms = math.sqrt(sum(squares) / pair.count)
-    for step in (0.1, 0.3, 0.7, 1.0, 1.5):
-        codec, bits, error = QuantizedCodec(step * rms, NEAREST), 0.0, 0.0
-        for _, _, block, place in pair.blocks():
-            frame = codec.encode(block, place)
-            bits += 8 * len(frame)
-            error += delta.error_square(codec.decode(frame, block.hi.size, block.dtype), block)
-        low, high = 0.0, float(variance.max())
-        for _ in range(60):
-            level = (low + high) / 2
-            low, high = (
-                (level, high)
-                if float((number * np.minimum(level, variance)).sum()) < error
-                else (low, level)
-            )
-        least = float((number * np.maximum(0.0, np.log2(variance / level) / 2)).sum()) / pair.count
-        relative = math.sqrt(error / sum(squares))
-        yield (
-            f"nearest, step {step:g} rms: relative error {relative:.3g}, "
-            f"{bits / pair.count:.3f} bits a weight, bound {least:.3f}"
-        )
 
 
 Store = Callable[[DeltaBlock, Place, tuple[int, ...]], Stored]
@@ -314,13 +212,16 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
     parser.add_argument("--bound", action="store_true", help="print the rate–distortion bound too")
     parser.add_argument("--skip-lossless", action="store_true")
+    parser.add_argument("--lossless-only", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     pair = Pair(given.source, given.tuned, given.every)
-    if given.bound:
-        for line in bound(pair):
-            print(line, flush=True)
     results: dict[str, Any] = {"matrices": len(pair.tensors), "weights": pair.count}
+    if given.bound:
+        results["bound"] = []
+        for row in bound(pair):
+            results["bound"].append(row)
+            print(json.dumps(row), flush=True)
     if not given.skip_lossless:
         results["lossless"] = lossless(pair)
         for row in results["lossless"]:
@@ -340,7 +241,8 @@ def main() -> None:
         given.out.write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
 
     keep()
-    lossy(pair, loss, given, rows, keep)
+    if not given.lossless_only:
+        lossy(pair, loss, given, rows, keep)
 
 
 if __name__ == "__main__":
