@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 
 mpl.use("Agg")
@@ -30,6 +31,7 @@ FAMILIES = {
     "FlexSwitch": ("*", "FlexSwitch"),
     "int4": ("X", "int4, groups of 64"),
 }
+COLOURS = {family: f"C{number}" for number, family in enumerate(FAMILIES)}
 LOSS = ("codecs-loss.png", "loss of m_t + Δ̂ above m_t + Δ, nats (0.001: or less)")
 ERROR = ("codecs-error.png", "relative error ‖Δ̂ − Δ‖ / ‖Δ‖")
 SPEED = ("codecs-speed.png", "MB of bf16 weights a second of processor time")
@@ -62,17 +64,18 @@ def losses(axes: Any, results: dict[str, Any]) -> None:
     for family, points in rows_of(results).items():
         style, text = FAMILIES[family]
         above = [max(p[2] - exact, 1e-3) for p in points]
-        axes.plot([p[0] for p in points], above, style, label=text)
+        axes.plot([p[0] for p in points], above, style, label=text, color=COLOURS[family])
     worst = np.mean(results["target"]) - exact
     axes.axhline(worst, color="0.6", lw=1)
-    axes.text(4.5, worst * 1.08, "m_t without Δ", va="bottom", ha="right", color="0.4")
+    axes.text(0.03, worst * 1.08, "m_t without Δ", va="bottom", color="0.4")
 
 
 def errors(axes: Any, results: dict[str, Any]) -> None:
     """Relative error against bits."""
     for family, points in rows_of(results).items():
         style, text = FAMILIES[family]
-        axes.plot([p[0] for p in points], [p[1] for p in points], style, label=text)
+        relative = [p[1] for p in points]
+        axes.plot([p[0] for p in points], relative, style, label=text, color=COLOURS[family])
     bits = np.geomspace(0.03, 4.5, 50)
     axes.plot(bits, 2.0**-bits, "k:", label="bound of a Gaussian of one variance")
 
@@ -92,6 +95,8 @@ def speeds(results: dict[str, Any], out: Path) -> None:
                 fontsize=8,
             )
     axes.set(yscale="log", xlabel="bits a weight", ylabel=SPEED[1], xlim=(1.5, 14))
+    axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     figure.savefig(out / SPEED[0], dpi=110)
@@ -108,11 +113,19 @@ def main() -> None:
         )
         for axes, results in zip(np.atleast_1d(row), panels, strict=True):
             draw(axes, results)
-            axes.set(xscale="log", yscale="log", xlabel="bits a weight")
+            axes.set(xscale="log", yscale="log", xlabel="bits a weight", xlim=(0.025, 6))
+            axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
             axes.set_title(f"‖Δ‖/‖m‖ = {size_of(results):.2g}", fontsize=10)
             axes.grid(alpha=0.3)
         np.atleast_1d(row)[0].set_ylabel(label)
-        np.atleast_1d(row)[-1].legend(fontsize=7)
+        entries = {  # of all panels, each once
+            text: line
+            for axes in np.atleast_1d(row)
+            for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=8
+        )
         figure.savefig(out / name, dpi=110)
     for results in (results for results in read if "lossless" in results):
         speeds(results, out)
