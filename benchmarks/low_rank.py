@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -32,8 +33,8 @@ def svd(rank: int) -> Callable[[Matrix, int], Stored]:
 def mixed_svd(delta: Matrix, seed: int) -> Stored:
     """Delta-CoMe (Ping et al. 2024), "8+3+2" at one bit a weight.
 
-    Two singular vectors at 8 bits, 32 at 3, and as many at 2 as one bit a weight allows, in groups
-    of 128 with an fp16 scale. Its GPTQ with text is replaced by what needs none: clipping with the
+    Two singular vectors at 8 bits, 32 at 3, and as many at 2 as it takes to fill one bit a weight, in
+    groups of 128 with an fp16 scale. Its GPTQ with text is replaced by what needs none: clipping with the
     least squared error, and left vectors fitted to what the earlier ones left over.
     """
     del seed
@@ -41,7 +42,7 @@ def mixed_svd(delta: Matrix, seed: int) -> Stored:
     scales = 16 * (-(-rows // _GROUP) + -(-columns // _GROUP))
     widths = [bits for bits, count in _HIGH for _ in range(count)]
     used = sum(bits * (rows + columns) + scales for bits in widths)
-    more = int((delta.size - used) // (2 * (rows + columns) + scales))
+    more = math.ceil((delta.size - used) / (2 * (rows + columns) + scales))
     widths = (widths + [2] * max(0, more))[: min(rows, columns)]
     rest = torch.from_numpy(delta.copy())
     _, right = _factors(rest, len(widths))
