@@ -33,9 +33,9 @@ def svd(rank: int) -> Callable[[Matrix, int], Stored]:
 def mixed_svd(delta: Matrix, seed: int) -> Stored:
     """Delta-CoMe (Ping et al. 2024), "8+3+2" at one bit a weight.
 
-    Two singular vectors at 8 bits, 32 at 3, and as many at 2 as it takes to fill one bit a weight, in
-    groups of 128 with an fp16 scale. Its GPTQ with text is replaced by what needs none: clipping with the
-    least squared error, and left vectors fitted to what the earlier ones left over.
+    Two singular vectors at 8 bits, 32 at 3, and as many at 2 as it takes to fill one bit a weight,
+    in groups of 128 with an fp16 scale. Its GPTQ with text is replaced by what needs none: clipping
+    with the least squared error, and left vectors fitted to what the earlier ones left over.
     """
     del seed
     rows, columns = delta.shape
