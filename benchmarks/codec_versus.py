@@ -43,7 +43,7 @@ def main() -> None:
             continue
         allowed = {mine: r for mine, r in ours.items() if bits(r) <= bits(rows)}
         if not allowed:
-            print(f"| {name} | {bits(rows):.3g} | none measured | | | | |")
+            print(f"| {name} | {bits(rows):.4g} | none measured | | | | |")
             continue
         best = min(allowed, key=lambda mine: float(losses(allowed[mine]).mean()))
         left, right = losses(allowed[best]), losses(rows)
@@ -54,8 +54,8 @@ def main() -> None:
         verdict = "better" if difference < -half else "worse" if difference > half else "–"
         pairs = np.subtract.outer(left.mean(1), right.mean(1)) < 0
         print(
-            f"| {name} | {bits(rows):.3g} | {best.removeprefix('ours: ')} "
-            f"| {bits(allowed[best]):.3g} | {difference:+.4f} ± {half:.4f} "
+            f"| {name} | {bits(rows):.4g} | {best.removeprefix('ours: ')} "
+            f"| {bits(allowed[best]):.4g} | {difference:+.4f} ± {half:.4f} "
             f"| {verdict.replace('–', 'not separable')} | {pairs.sum()} of {pairs.size} |"
         )
 

@@ -26,7 +26,7 @@ FAMILIES = {
     "DARE": ("v--", "DARE"),
     "SVD": ("^--", "SVD"),
     "mixed-precision SVD": ("<", "Delta-CoMe"),
-    "BitDelta": ("D", "BitDelta, untrained and trained"),
+    "BitDelta": ("D", "BitDelta"),
     "T-Switch": ("P", "T-Switch"),
     "FlexSwitch": ("*", "FlexSwitch"),
     "int4": ("X", "int4, groups of 64"),
@@ -67,7 +67,7 @@ def losses(axes: Any, results: dict[str, Any]) -> None:
         axes.plot([p[0] for p in points], above, style, label=text, color=COLOURS[family])
     worst = np.mean(results["target"]) - exact
     axes.axhline(worst, color="0.6", lw=1)
-    axes.text(0.03, worst * 1.08, "m_t without Δ", va="bottom", color="0.4")
+    axes.text(0.03, worst * 0.93, "m_t without Δ", va="top", color="0.4")
 
 
 def errors(axes: Any, results: dict[str, Any]) -> None:
