@@ -15,7 +15,7 @@ from peers import signs
 from stored import Matrix, Stored
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-STEPS, BATCH, LENGTH, RATE = 60, 2, 128, 0.05
+STEPS, BATCH, LENGTH, RATE = 40, 2, 128, 0.05
 
 
 def store(delta: Matrix, scale: float) -> Stored:
