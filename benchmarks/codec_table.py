@@ -17,13 +17,22 @@ from typing import Any
 
 import numpy as np
 
+Results = dict[str, Any]
+Seeds = dict[int, dict[str, Any]]
+
+
+def read(names: list[str]) -> tuple[list[Results], dict[str, Seeds]]:
+    """The files, and all their rows: what → seed → row."""
+    files = [json.loads(Path(name).read_text(encoding="utf-8")) for name in names]
+    seeds: dict[str, Seeds] = defaultdict(dict)
+    for row in (row for results in files for row in results["lossy"]):
+        seeds[row["what"]][row["seed"]] = row
+    return files, seeds
+
 
 def main() -> None:
     """Print it."""
-    files = [json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]
-    seeds: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for row in (row for results in files for row in results["lossy"]):
-        seeds[row["what"]][row["seed"]] = row
+    files, seeds = read(sys.argv[1:])
     exact = np.array(seeds["Δ itself"][0]["windows"])
     gain = float(np.mean(files[0]["target"]) - exact.mean())
     print(

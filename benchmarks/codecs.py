@@ -4,7 +4,8 @@
 
 SOURCE, TUNED and TARGET are checkpoint folders m_s, m'_s and m_t; the loss is that of
 m_t + Δ̂ on the text. Without TARGET and --text only sizes, errors and speeds are measured.
-Rows go to --out as they are made, and those already in it (of the same models!) are not made again.
+Rows go to --out as they are made, and those already in it (of the same models and text!) are not
+made again. --calibration is a text to train BitDelta's scales on (`bitdelta.py`): another row.
 """
 
 from __future__ import annotations
@@ -12,22 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bitdelta
 import numpy as np
 import peers
 import torch
+from lossless import bound, lossless
+from matrices import Pair
+from stored import Stored
 
 from ftt_hub import delta
-from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
-from ftt_hub.codecs.anchored import AnchoredCodec
-from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -42,71 +42,6 @@ from ftt_hub.tensors.dtypes import BF16
 STOCHASTIC_STEPS = (1.5, 3, 6, 12, 24, 48, 96)
 ROTATED_BITS = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 NEAREST_STEPS = (0.25, 0.7, 1.5)
-Block = tuple[str, tuple[int, ...], DeltaBlock, Place]
-
-
-class Pair:
-    """The matrices of two checkpoints, in bf16."""
-
-    def __init__(self, source: Path, tuned: Path, every: int) -> None:
-        self.source, self.tuned = Checkpoint(source), Checkpoint(tuned)
-        matrices = [t for t in self.tuned.tensors.values() if len(t.shape) == 2]
-        self.tensors = matrices[::every]
-        self.count = sum(t.count for t in self.tensors)
-
-    def blocks(self) -> Iterator[Block]:
-        """Each matrix as one block of Δ."""
-        for info in self.tensors:
-            before = self.source.read_bits(info.name, 0, info.count)
-            after = self.tuned.read_bits(info.name, 0, info.count)
-            block, _ = delta.compute(before, after, info.dtype)
-            place = Place(info.name, 0, before, after, info.shape[-1])
-            yield info.name, info.shape, block, place
-
-
-def entropy(values: np.ndarray) -> float:
-    """Order-0 entropy in bits, all elements together."""
-    counts = np.unique(values, return_counts=True)[1]
-    return float(-(counts * np.log2(counts / values.size)).sum())
-
-
-def lossless(pair: Pair) -> list[dict[str, Any]]:
-    """Bits a weight and speed of every lossless form."""
-    bits: dict[str, float] = defaultdict(float)
-    seconds: dict[str, float] = defaultdict(float)
-
-    def timed(name: str, make: Callable[..., Any], *given: Any) -> Any:
-        started = time.process_time()
-        made = make(*given)
-        seconds[name] += time.process_time() - started
-        return made
-
-    for _, _, block, place in pair.blocks():
-        source, tuned = place.source, place.tuned
-        for name, size in peers.LOSSLESS.items():
-            try:
-                taken = timed(name, size, source, tuned, block.hi)
-            except ImportError:
-                continue
-            bits[name] += 8 * taken
-        codecs: tuple[Codec, ...] = (ExactCodec(), AnchoredCodec())
-        for codec in codecs:
-            name = f"ours: {codec.id}"
-            frame = timed(name, codec.encode, block, place)
-            bits[name] += 8 * len(frame)
-            timed(f"decode {name}", codec.decode, frame, block.hi.size, block.dtype, source)
-        bits["order-0 entropy of hi and lo"] += entropy(block.hi)
-        bits["order-0 entropy of hi and lo"] += 0 if block.lo is None else entropy(block.lo)
-    megabytes = pair.count * 2 / 1e6
-    return [
-        {
-            "what": name,
-            "bits": total / pair.count,
-            "encode_MB_s": megabytes / seconds[name] if seconds.get(name) else None,
-            "decode_MB_s": megabytes / s if (s := seconds.get(f"decode {name}")) else None,
-        }
-        for name, total in bits.items()
-    ]
 
 
 class Loss:
@@ -135,9 +70,9 @@ class Loss:
             for batch in torch.split(self.windows, 4):
                 logits = self.model(input_ids=batch, use_cache=False).logits[:, :-1].float()
                 each = torch.nn.functional.cross_entropy(
-                    logits.transpose(1, 2), batch[:, 1:], reduction="none"
+                    logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none"
                 )
-                losses.append(each.mean(1))
+                losses.append(each.view(len(batch), -1).mean(1))
         return torch.cat(losses).numpy()
 
 
@@ -179,41 +114,7 @@ def int4_error(pair: Pair) -> float:
     return math.sqrt(error / total)
 
 
-def bound(pair: Pair) -> Iterator[str]:
-    """Bits of nearest rounding at five steps beside the rate–distortion bound.
-
-    The bound is that of independent Gaussian tensors with these variances at the same squared error
-    (reverse water-filling). Δ is not Gaussian: it lies on a grid, and can be stored in less.
-    """
-    counts, squares = [], []
-    for _, _, block, _ in pair.blocks():
-        counts.append(block.hi.size)
-        squares.append(float(np.square(delta_values(block), dtype=np.float64).sum()))
-    number, variance = np.array(counts), np.array(squares) / np.array(counts)
-    rms = math.sqrt(sum(squares) / pair.count)
-    for step in (0.1, 0.3, 0.7, 1.0, 1.5):
-        codec, bits, error = QuantizedCodec(step * rms, NEAREST), 0.0, 0.0
-        for _, _, block, place in pair.blocks():
-            frame = codec.encode(block, place)
-            bits += 8 * len(frame)
-            error += delta.error_square(codec.decode(frame, block.hi.size, block.dtype), block)
-        low, high = 0.0, float(variance.max())
-        for _ in range(60):
-            level = (low + high) / 2
-            low, high = (
-                (level, high)
-                if float((number * np.minimum(level, variance)).sum()) < error
-                else (low, level)
-            )
-        least = float((number * np.maximum(0.0, np.log2(variance / level) / 2)).sum()) / pair.count
-        relative = math.sqrt(error / sum(squares))
-        yield (
-            f"nearest, step {step:g} rms: relative error {relative:.3g}, "
-            f"{bits / pair.count:.3f} bits a weight, bound {least:.3f}"
-        )
-
-
-Store = Callable[[DeltaBlock, Place, tuple[int, ...]], peers.Stored]
+Store = Callable[[DeltaBlock, Place, tuple[int, ...]], Stored]
 
 
 def measure(pair: Pair, store: Store, loss: Loss | None) -> dict[str, Any]:
@@ -270,11 +171,17 @@ def lossy(
         mean = f" loss {np.mean(row['windows']):.4f}" if "windows" in row else ""
         print(json.dumps(shown, ensure_ascii=False) + mean, flush=True)
 
-    add("Δ itself", 0, lambda b, p, s: peers.Stored(delta_values(b).reshape(s), 16 * b.hi.size))
+    add("Δ itself", 0, lambda b, p, s: Stored(delta_values(b).reshape(s), 16 * b.hi.size))
     for name in peers.LOSSY if given.peers is None else given.peers:
         method = peers.LOSSY[name]
         for seed in range(seeds if name in peers.RANDOM else 1):
             add(name, seed, lambda b, p, s, m=method, k=seed: m(delta_values(b).reshape(s), k))
+    trained = "BitDelta, trained scales"
+    if given.calibration is not None and (trained, 0) not in known:
+        scales = bitdelta.train(given.source, given.tuned, given.calibration)
+        add(trained, 0, lambda b, p, s: bitdelta.store(delta_values(b).reshape(s), scales[p.name]))
+    if given.peers_only:
+        return
     for name, codec in ours(pair, given.nearest, given.steps, given.rotated).items():
         for seed in range(1 if codec.rounding == NEAREST else seeds):
             chosen = replace(codec, seed=seed)
@@ -282,7 +189,7 @@ def lossy(
             def store(b: DeltaBlock, p: Place, s: tuple[int, ...], c: Codec = chosen) -> Any:
                 frame = c.encode(b, p)
                 values = delta_values(c.decode(frame, b.hi.size, b.dtype)).reshape(s)
-                return peers.Stored(values, 8 * len(frame))
+                return Stored(values, 8 * len(frame))
 
             add(name, seed, store)
 
@@ -300,34 +207,42 @@ def main() -> None:
     parser.add_argument("--steps", type=float, nargs="*", default=STOCHASTIC_STEPS)
     parser.add_argument("--rotated", type=float, nargs="*", default=ROTATED_BITS)
     parser.add_argument("--peers", nargs="*", choices=peers.LOSSY, help="default: all")
+    parser.add_argument("--calibration", type=Path, help="text to train BitDelta's scales on")
+    parser.add_argument("--peers-only", action="store_true", help="no rows of ours")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th matrix only")
     parser.add_argument("--bound", action="store_true", help="print the rate–distortion bound too")
     parser.add_argument("--skip-lossless", action="store_true")
+    parser.add_argument("--lossless-only", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     pair = Pair(given.source, given.tuned, given.every)
-    if given.bound:
-        for line in bound(pair):
-            print(line, flush=True)
     results: dict[str, Any] = {"matrices": len(pair.tensors), "weights": pair.count}
+    if given.bound:
+        results["bound"] = []
+        for row in bound(pair):
+            results["bound"].append(row)
+            print(json.dumps(row), flush=True)
     if not given.skip_lossless:
         results["lossless"] = lossless(pair)
         for row in results["lossless"]:
             print(json.dumps(row, ensure_ascii=False), flush=True)
+    earlier = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    if given.skip_lossless and "lossless" in earlier:
+        results["lossless"] = earlier["lossless"]
     loss = None
     if given.target is not None and given.text is not None:
         loss = Loss(given.target, given.text, given.tokens)
         results["tokens"] = int(loss.windows.numel())
-        results["target"] = loss.with_delta({}).tolist()
+        results["target"] = earlier.get("target") or loss.with_delta({}).tolist()
         print(f"m_t alone: loss {np.mean(results['target']):.4f}", flush=True)
-    earlier = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     results["lossy"] = rows = earlier.get("lossy", [])
 
     def keep() -> None:
         given.out.write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
 
     keep()
-    lossy(pair, loss, given, rows, keep)
+    if not given.lossless_only:
+        lossy(pair, loss, given, rows, keep)
 
 
 if __name__ == "__main__":
