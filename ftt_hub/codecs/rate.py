@@ -224,7 +224,7 @@ COARSE = 0.7
 above it the many changes that nearest rounding would drop together."""
 
 
-HARM = {NEAREST: 1.0, STOCHASTIC: 1.0, ROTATED: 2.0}
+HARM = {NEAREST: 1.0, STOCHASTIC: 1.0, ROTATED: 1.6}
 """What a unit of noise power costs in loss, relative to stochastic rounding, as measured
 (docs/codecs.md): stochastic noise lies where |Δ| is large, which is where it harms least."""
 
