@@ -5,12 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_DEFAULT_WORKERS = 8
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread for each matrix product, in all of the process, while the context lasts.
+
+    Workers are the parallelism: products that start threads of their own only get in their way, and
+    their sums, added up in another order, would differ in the last bit with the number of cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def default_workers() -> int:

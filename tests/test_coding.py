@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from models import TinyFamily, load_state, random_state, same_bits, save_model
 from safetensors.torch import save_file
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import ftt_hub
 from ftt_hub.api import extract
@@ -40,6 +41,29 @@ def survey_of(block: DeltaBlock) -> Survey:
     tally = Tally()
     tally.add(block)
     return Survey([tally.histogram()], 1.0, square, tally.spreads)
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_matrix_products_have_one_thread_while_an_adapter_is_made(
+    family: TinyFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Components are sums of floats: threads would add them up in another order."""
+    seen: set[int] = set()
+    encode = QuantizedCodec.encode
+
+    def watched(self: QuantizedCodec, block: DeltaBlock, place: Place) -> bytes:
+        seen.update(blas_threads())
+        return encode(self, block, place)
+
+    monkeypatch.setattr(QuantizedCodec, "encode", watched)
+    with threadpool_limits(2, "blas"):
+        assert blas_threads() == {2}
+        extract(family.source, family.tuned, tmp_path / "a", codec=Coding("quantized", bits=1))
+        assert blas_threads() == {2}
+    assert seen == {1}
 
 
 def test_the_dither_of_an_element_does_not_depend_on_the_block_it_is_in() -> None:

@@ -31,7 +31,7 @@ from ftt_hub.errors import ExtractionError, IntegrityError
 from ftt_hub.extraction.choice import Chooser
 from ftt_hub.extraction.encoding import TensorResult, codec_for, rounded
 from ftt_hub.extraction.pairs import Pair
-from ftt_hub.parallel import map_unordered
+from ftt_hub.parallel import map_unordered, one_blas_thread
 from ftt_hub.progress import Progress
 from ftt_hub.staging import staged_folder, write_atomic
 from ftt_hub.tensors.dtypes import DTYPES, Bits
@@ -94,7 +94,7 @@ class Builder:
             ExtractionError: The combined Δ is zero.
             OutputError: The output is not empty, or the disk is full.
         """
-        with staged_folder(self.out) as folder:
+        with one_blas_thread(), staged_folder(self.out) as folder:
             codec = self._codec()
             results = self._encode(folder, codec)
             return self._finish(folder, results, codec)

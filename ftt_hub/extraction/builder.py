@@ -29,7 +29,7 @@ from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
 from ftt_hub.extraction.summary import fidelity
 from ftt_hub.extraction.trial import LossTrial
-from ftt_hub.parallel import map_unordered
+from ftt_hub.parallel import map_unordered, one_blas_thread
 from ftt_hub.progress import Progress, Silent
 from ftt_hub.staging import partial_folder, staged_folder, write_atomic
 from ftt_hub.version import __version__
@@ -75,6 +75,10 @@ class AdapterBuilder:
             OutputError: The output is not empty, unfinished work is in the way, or the disk is
                 full.
         """
+        with one_blas_thread():
+            return self._built(resume)
+
+    def _built(self, resume: bool) -> AdapterConfig:
         pairs = self._pairs()
         manifest = self._manifest()
         self._check_partial(resume)
