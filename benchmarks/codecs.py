@@ -26,8 +26,8 @@ from lossless import bound, lossless
 from matrices import Pair
 from stored import Stored
 
-from ftt_hub import delta
-from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
+from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.lossy.rate import Survey, Tally, step_for_bits, step_for_error
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -36,7 +36,8 @@ from ftt_hub.codecs.quantized import (
     delta_values,
     round_step,
 )
-from ftt_hub.codecs.rate import Survey, Tally, step_for_bits, step_for_error
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16
 
 STOCHASTIC_STEPS = (1.5, 3, 6, 12, 24, 48, 96)

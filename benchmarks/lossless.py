@@ -12,11 +12,11 @@ import numpy as np
 import peers
 from matrices import Pair
 
-from ftt_hub import delta
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.anchored import AnchoredCodec
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import NEAREST, QuantizedCodec, delta_values
+from ftt_hub.tensors import delta
 
 
 def entropy(values: np.ndarray) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftt_hub import delta
 from ftt_hub.checkpoint.reader import Checkpoint
-from ftt_hub.codecs.abc import DeltaBlock, Place
+from ftt_hub.codecs.abc import Place
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 
 Block = tuple[str, tuple[int, ...], DeltaBlock, Place]
 

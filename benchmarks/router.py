@@ -21,9 +21,9 @@ from synthetic import family, make
 from transformers import AutoModelForCausalLM
 
 import ftt_hub
-from ftt_hub.live.arrangement import Arrangement
-from ftt_hub.live.stack import stack_of
 from ftt_hub.routing.neighbours import Neighbours
+from ftt_hub.transfer.live.arrangement import Arrangement
+from ftt_hub.transfer.live.stack import stack_of
 
 SHARD = 200_000_000
 

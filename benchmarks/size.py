@@ -19,12 +19,12 @@ from demo.cache import cache_dir
 from demo.materials import english_text, split, turkish_text
 from demo.models import prepare
 
-from ftt_hub.assembly import BLOCK_ELEMENTS
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.abc import Place
 from ftt_hub.codecs.exact import ExactCodec, to_ordered
-from ftt_hub.delta import compute
+from ftt_hub.tensors.delta import compute
 from ftt_hub.tensors.dtypes import BF16, Bits
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 
 
 def zstd_planes(bits: Bits) -> int:

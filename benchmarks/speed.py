@@ -29,12 +29,13 @@ from pathlib import Path
 from measure import Run, alternate, cache_folder, run
 from synthetic import SIZES, family
 
-from ftt_hub import kernels, torch_sum
-from ftt_hub.adapter import open_adapter
-from ftt_hub.assembly import Assembler, ranges
-from ftt_hub.parallel import map_unordered
-from ftt_hub.preparation import prepared
-from ftt_hub.transfer import TensorPlan
+from ftt_hub import kernels
+from ftt_hub.registry.open import open_adapter
+from ftt_hub.support.parallel import map_unordered
+from ftt_hub.tensors import torch_delta
+from ftt_hub.transfer.assemble import Assembler, ranges
+from ftt_hub.transfer.plan import TensorPlan
+from ftt_hub.transfer.prepare import prepared
 
 COMMAND = "from ftt_hub.cli.main import main; main()"
 SHARDS = {"134M": 200_000_000, "1.1B": 500_000_000}
@@ -85,7 +86,7 @@ def residuals(venv: Path, source: Path, tuned: Path, out: Path) -> Run:
 def add_all(adapter: Path, target: Path, threads: int, kind: str) -> Run:
     """m_t + Δ, every tensor once."""
     with loops(kind), open_adapter(adapter) as opened, prepared(opened, target) as ready:
-        assembler = Assembler(ready.checkpoint.read_bits, opened.container, add=torch_sum.add)
+        assembler = Assembler(ready.checkpoint.read_bits, opened.container, add=torch_delta.add)
         parts = [(p, *part) for p in ready.plan.tensors.values() for part in ranges(p)]
         parts.sort(key=lambda part: -part[2])
 

@@ -46,7 +46,7 @@ def command(
     """
     from ftt_hub.cli.output import print_json, print_line, progress_bar, size
 
-    from ftt_hub.api import apply
+    from ftt_hub.transfer.apply import apply
 
     with progress_bar() as bar:
         result = apply(

@@ -8,7 +8,7 @@ import click
 from ftt_hub.cli.options import json_option, registry_option
 
 if TYPE_CHECKING:
-    from ftt_hub.browsing import BrowseEntry
+    from ftt_hub.catalogue.browse import BrowseEntry
 
 SORTS = ("name", "updated", "downloads", "likes", "size")
 
@@ -65,7 +65,7 @@ def command(
         raise click.UsageError("--host, --port and --open need --web")
     from ftt_hub.cli.output import message, print_json, print_table
 
-    from ftt_hub.browsing import Query, browse_page
+    from ftt_hub.catalogue.browse import Query, browse_page
 
     query = Query(language, source_base, dataset, licence, search, deprecated)
     found = browse_page(query, target=target, registry=registry, sort=sort, limit=limit, page=page)
@@ -131,7 +131,7 @@ def _is_counted(entry: BrowseEntry) -> bool:
 
 def entry_json(entry: BrowseEntry) -> dict[str, object]:
     """One adapter, JSON-ready."""
-    from ftt_hub.browsing import stored_bytes
+    from ftt_hub.catalogue.browse import stored_bytes
 
     listing, config = entry.listing, entry.listing.config
     marked = listing.deprecated
@@ -166,7 +166,7 @@ def entry_row(entry: BrowseEntry) -> list[str]:
     """One adapter, as cells."""
     from ftt_hub.cli.output import size
 
-    from ftt_hub.browsing import stored_bytes
+    from ftt_hub.catalogue.browse import stored_bytes
 
     listing, config = entry.listing, entry.listing.config
     exact = config.fidelity.exact

@@ -40,7 +40,7 @@ def command(
     """
     from ftt_hub.cli.output import message, print_json, print_line, progress_bar, size
 
-    from ftt_hub.combining.verb import combine
+    from ftt_hub.combining.combine import combine
 
     with progress_bar() as bar:
         result = combine(

@@ -58,7 +58,7 @@ def from_peft(
     """
     from ftt_hub.cli.output import print_json, print_line, progress_bar, size
 
-    from ftt_hub.converting import convert_from_peft
+    from ftt_hub.api.convert import convert_from_peft
     from ftt_hub.extraction.builder import Provenance
 
     provenance = Provenance(
@@ -124,7 +124,7 @@ def to_lora(
     """Write the LoRA adapter OUT, which approximates ADAPTER and loads in plain PEFT."""
     from ftt_hub.cli.output import print_json, progress_bar
 
-    from ftt_hub.converting import convert_to_lora
+    from ftt_hub.api.convert import convert_to_lora
 
     with progress_bar() as bar:
         report = convert_to_lora(
@@ -186,7 +186,7 @@ def to_sparse_patch(
     """Write the patch OUT: indices and new values of the weights of BASE that Δ changes."""
     from ftt_hub.cli.output import print_json, print_line, progress_bar, size
 
-    from ftt_hub.converting import convert_to_sparse_patch
+    from ftt_hub.api.convert import convert_to_sparse_patch
 
     with progress_bar() as bar:
         report = convert_to_sparse_patch(

@@ -25,7 +25,7 @@ def command(
     """
     from ftt_hub.cli.output import message, print_json
 
-    from ftt_hub.ledger import deprecate
+    from ftt_hub.registry.deprecate import deprecate
 
     changed = deprecate(ref, reason, successor=successor, registry=registry)
     if as_json:

@@ -76,7 +76,7 @@ def command(
 
     from ftt_hub.cli.output import message, print_json
 
-    from ftt_hub.evaluation.comparison import evaluate
+    from ftt_hub.evaluation.evaluate import evaluate
     from ftt_hub.evaluation.tasks import Asked
 
     if recorded and not adapters:

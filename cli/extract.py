@@ -9,8 +9,8 @@ import click
 from ftt_hub.cli.options import ByteSize, json_option, workers_option
 
 if TYPE_CHECKING:
-    from ftt_hub.config import AdapterConfig
-    from ftt_hub.extraction.trial import LossTrial
+    from ftt_hub.artifact.manifest import AdapterConfig
+    from ftt_hub.extraction.trials.trial import LossTrial
 
 CODECS = ("exact", "anchored", "quantized", "factored", "auto")
 METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
@@ -97,10 +97,10 @@ def command(
         size,
     )
 
-    from ftt_hub.api import extract
+    from ftt_hub.api.extract import extract
     from ftt_hub.extraction.builder import Provenance
     from ftt_hub.extraction.choice import Coding
-    from ftt_hub.extraction.trial import LossTrial
+    from ftt_hub.extraction.trials.trial import LossTrial
 
     provenance = Provenance(
         languages=languages, datasets=datasets, method=method, license=licence,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from ftt_hub.cli.options import json_option, registry_option
 
-from ftt_hub.config import AdapterConfig
+from ftt_hub.artifact.manifest import AdapterConfig
 
 
 @click.command("info", epilog="Example: ftt-hub info me/base-v1-turkish@v1.0.0 --layers")
@@ -30,9 +30,9 @@ def command(
     """Show ADAPTER's manifest, fidelity and, on request, its norms a layer."""
     from ftt_hub.cli.output import print_facts, print_json, print_table
 
-    from ftt_hub.adapter import open_adapter
-    from ftt_hub.norms import layer_norms
-    from ftt_hub.recommendation import recommendations
+    from ftt_hub.artifact.card_scales import recommendations
+    from ftt_hub.artifact.norms import layer_norms
+    from ftt_hub.registry.open import open_adapter
 
     with open_adapter(adapter, revision=revision, registry=registry) as opened:
         norms = layer_norms(opened.container.entries.values())
@@ -57,7 +57,7 @@ def _export(
 ) -> None:
     from ftt_hub.cli.output import message, progress_bar
 
-    from ftt_hub.converting import export_channels
+    from ftt_hub.api.convert import export_channels
 
     with progress_bar() as bar:
         report = export_channels(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from ftt_hub.cli.text import printable
 
-from ftt_hub.progress import Progress, Silent
+from ftt_hub.support.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console

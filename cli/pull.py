@@ -15,7 +15,7 @@ def command(adapter: str, out: str | None, registry: str | None, as_json: bool) 
     """Fetch ADAPTER and check it; with OUT copy it there, else print where it lies."""
     from ftt_hub.cli.output import print_json, print_line, progress_bar
 
-    from ftt_hub.exchange import pull
+    from ftt_hub.registry.pull import pull
 
     with progress_bar() as bar:
         result = pull(adapter, out, registry=registry, progress=bar)

@@ -33,8 +33,7 @@ def command(
     """Publish the adapter FOLDER as NAME (namespace/name), after checking it completely."""
     from ftt_hub.cli.output import message, print_json, print_line, progress_bar
 
-    from ftt_hub.exchange import publish
-    from ftt_hub.ledger import preview
+    from ftt_hub.registry.push import preview, publish
 
     if dry_run:
         show_preview(preview(folder, name, version=version, registry=registry), as_json)

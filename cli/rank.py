@@ -32,7 +32,7 @@ def command(
     """
     from ftt_hub.cli.output import message, print_json, print_table, quiet_loading
 
-    from ftt_hub.ranking import rank
+    from ftt_hub.catalogue.rank import rank
 
     if text is not None:
         quiet_loading()

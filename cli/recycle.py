@@ -31,7 +31,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
     from ftt_hub.cli.output import message, print_json, print_line, print_table
 
     from ftt_hub.recycling.ranks import leads
-    from ftt_hub.recycling.verb import preview_recycling, recycle
+    from ftt_hub.recycling.recycle import preview_recycling, recycle
 
     if dry_run:
         plan = preview_recycling(recipe)

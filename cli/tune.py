@@ -50,7 +50,7 @@ def command(
 
     from ftt_hub.tuning.plot import check_plot, save_plot
     from ftt_hub.tuning.search import Range
-    from ftt_hub.tuning.verb import tune, write_recommendations
+    from ftt_hub.tuning.tune import tune, write_recommendations
 
     if plot is not None:
         check_plot(plot)

@@ -82,9 +82,9 @@ def command(
     """
     from ftt_hub.cli.output import message, print_json, print_line, progress_bar, quiet_loading
 
-    from ftt_hub.api import verify
-    from ftt_hub.config import AdapterConfig
+    from ftt_hub.artifact.manifest import AdapterConfig
     from ftt_hub.verdict.options import TextOptions
+    from ftt_hub.verdict.verify import verify
 
     if target is None and (text or plot or record or other or depth or source_base):
         raise click.UsageError("these options need --target")
@@ -110,7 +110,7 @@ def command(
 
         plot_verdict(result, plot)
     if record and target is not None:
-        from ftt_hub.recording import record_verdict
+        from ftt_hub.catalogue.record import record_verdict
 
         place = record_verdict(result, adapter, target, revision=revision, registry=registry)
         message(f"recorded: {place}")

@@ -14,7 +14,7 @@ def command(name: str, registry: str | None, as_json: bool) -> None:
     """List the published versions of NAME (namespace/name), newest first."""
     from ftt_hub.cli.output import message, print_json, print_table
 
-    from ftt_hub.ledger import versions
+    from ftt_hub.registry.versions import versions
 
     found = versions(name, registry=registry)
     if as_json:

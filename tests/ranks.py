@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
 import ftt_hub
-from ftt_hub.container.reader import Container
+from ftt_hub.artifact.reader import Container
 from ftt_hub.errors import FttError, IntegrityError
 
 decoded: list[tuple[str, int]] = []

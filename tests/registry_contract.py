@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import ftt_hub
-from ftt_hub.config import read_config
-from ftt_hub.container.folder import check_adapter
+from ftt_hub.artifact.card_editing import Deprecation
+from ftt_hub.artifact.folder import check_adapter
+from ftt_hub.artifact.manifest import read_config
 from ftt_hub.errors import RefError, VersionExistsError
-from ftt_hub.refs import Ref, parse_ref
 from ftt_hub.registry.abc import Registry
-from ftt_hub.registry.readme import Deprecation
+from ftt_hub.support.refs import Ref, parse_ref
 
 NAME = "org/tiny-tr"
 

@@ -13,8 +13,9 @@ from hub_server.hub import Message
 from hub_server.repos import Edit
 from models import config as llama_config
 
-from ftt_hub import card
-from ftt_hub.config import (
+from ftt_hub.artifact import card
+from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
+from ftt_hub.artifact.manifest import (
     CONFIG_NAME,
     AdapterConfig,
     CodecSpec,
@@ -23,8 +24,7 @@ from ftt_hub.config import (
     TensorSummary,
     VocabularySummary,
 )
-from ftt_hub.container.index import Block, RawTensor, TensorEntry, encode_index
-from ftt_hub.container.reader import CONTAINER_NAME, slot_key
+from ftt_hub.artifact.reader import CONTAINER_NAME, slot_key
 from ftt_hub.tensors.dtypes import DTYPES
 from ftt_hub.tensors.header import build_header
 

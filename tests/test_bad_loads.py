@@ -15,7 +15,7 @@ from models import TinyFamily, config, load_state, random_state, same_bits, save
 
 import ftt_hub
 from ftt_hub import AutoTransferModelForCausalLM
-from ftt_hub.container.reader import Container
+from ftt_hub.artifact.reader import Container
 from ftt_hub.errors import FttError, IncompatibleError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")

@@ -14,13 +14,13 @@ from hub_server import HubServer
 from models import TinyFamily
 
 import ftt_hub
-from ftt_hub import card
-from ftt_hub.api import publish
-from ftt_hub.browsing import Query, browse_page
-from ftt_hub.config import AdapterConfig, read_config
+from ftt_hub.artifact import card
+from ftt_hub.artifact.card_editing import split_card
+from ftt_hub.artifact.manifest import AdapterConfig, read_config
+from ftt_hub.catalogue.browse import Query, browse_page
 from ftt_hub.errors import FttError
 from ftt_hub.registry.hf import HubRegistry
-from ftt_hub.registry.readme import split_card
+from ftt_hub.registry.push import publish
 
 __all__ = ["adapters", "client", "first", "naps", "second", "server"]
 

@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftt_hub import delta
-from ftt_hub.codecs import symbols
-from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
+from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.catalogue import CODECS, codec
-from ftt_hub.codecs.exact import from_ordered, to_ordered
-from ftt_hub.codecs.planes import (
+from ftt_hub.codecs.entropy import symbols
+from ftt_hub.codecs.entropy.planes import (
     PCODEC,
     SYMBOLS,
     ZSTD,
@@ -24,8 +22,11 @@ from ftt_hub.codecs.planes import (
     encode_plane,
     encode_values,
 )
+from ftt_hub.codecs.exact import from_ordered, to_ordered
 from ftt_hub.codecs.quantized import QuantizedCodec, delta_values
 from ftt_hub.errors import CodecError, UnsupportedError
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, DTYPES, F16, F32, DType
 from ftt_hub.tensors.rounding import narrow
 

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import ftt_hub
-from ftt_hub.api import extract
-from ftt_hub.codecs.abc import DeltaBlock, Place
-from ftt_hub.codecs.dither import uniforms
+from ftt_hub.api.extract import extract
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.lossy.dither import uniforms
+from ftt_hub.codecs.lossy.rate import HARM, Survey, Tally, step_for_bits, step_for_error
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -24,9 +25,9 @@ from ftt_hub.codecs.quantized import (
     delta_values,
     round_step,
 )
-from ftt_hub.codecs.rate import HARM, Survey, Tally, step_for_bits, step_for_error
 from ftt_hub.errors import CodecError, ExtractionError, IncompatibleError, UnsupportedError
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F32
 from ftt_hub.tensors.rounding import narrow
 

@@ -24,7 +24,7 @@ from models import (
 )
 
 import ftt_hub
-from ftt_hub.codecs.dither import uniforms
+from ftt_hub.codecs.lossy.dither import uniforms
 from ftt_hub.combining.statistics import kept, magnitudes_at
 from ftt_hub.extraction.builder import Provenance
 

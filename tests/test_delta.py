@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftt_hub import delta
-from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.difference import _exactly
 from ftt_hub.tensors.dtypes import BF16, F16, F32, Bits, DType
 from ftt_hub.tensors.rounding import narrow, narrow_double, widen

@@ -15,11 +15,11 @@ from hub_server import HubServer
 from models import TinyFamily
 
 import ftt_hub
-from ftt_hub.config import read_config
-from ftt_hub.container.folder import check_adapter
+from ftt_hub.artifact.card_editing import split_card
+from ftt_hub.artifact.card_results import results_from
+from ftt_hub.artifact.folder import check_adapter
+from ftt_hub.artifact.manifest import read_config
 from ftt_hub.evaluation.record import record
-from ftt_hub.registry.evaluations import results_from
-from ftt_hub.registry.readme import split_card
 
 __all__ = ["client", "server"]
 

@@ -15,10 +15,10 @@ from huggingface_hub import ModelCard
 
 import ftt_hub
 from ftt_hub import EvaluationResult
-from ftt_hub.config import read_config
+from ftt_hub.artifact.card_editing import split_card
+from ftt_hub.artifact.card_results import results_from, with_results
+from ftt_hub.artifact.manifest import read_config
 from ftt_hub.errors import FttError, RefError
-from ftt_hub.registry.evaluations import results_from, with_results
-from ftt_hub.registry.readme import split_card
 
 __all__ = ["adapters", "client", "first", "second", "server"]
 

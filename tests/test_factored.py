@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import DeltaBlock, Place
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy.planes import encode_plane
 from ftt_hub.codecs.factored import FactoredCodec, PlainFactors, frame, joined, unpack
-from ftt_hub.codecs.factors import MAX_RIGHT, FixedFactors, fix, short_bits
-from ftt_hub.codecs.planes import encode_plane
+from ftt_hub.codecs.lossy.factors import MAX_RIGHT, FixedFactors, fix, short_bits
 from ftt_hub.errors import CodecError
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F16, F32, DType
 from ftt_hub.tensors.rounding import narrow, widen
 

@@ -16,8 +16,8 @@ from test_from_peft import T, make_adapter, merged_by_peft
 from transformers import AutoModelForCausalLM
 
 import ftt_hub
-from ftt_hub.assembly import BLOCK_ELEMENTS
 from ftt_hub.errors import ExtractionError
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's notes on training; ours are asked for
 

@@ -24,7 +24,7 @@ from ftt_hub.convert.merged import MergedModel
 from ftt_hub.convert.peft_folder import CANNOT_MERGE, read_peft_folder
 from ftt_hub.errors import CheckpointError, FttError, IncompatibleError, RefError, UnsupportedError
 from ftt_hub.extraction.choice import Coding
-from ftt_hub.extraction.trial import LossTrial
+from ftt_hub.extraction.trials.trial import LossTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's notes on training; ours are asked for
 

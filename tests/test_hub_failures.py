@@ -14,7 +14,6 @@ from hub_server import Account, Corrupt, Delay, Drop, HubServer, Status, Truncat
 from huggingface_hub import errors
 
 import ftt_hub
-from ftt_hub.api import publish
 from ftt_hub.errors import (
     FttError,
     HubError,
@@ -25,8 +24,9 @@ from ftt_hub.errors import (
     VersionExistsError,
 )
 from ftt_hub.hub import ExistsError, StaleParentError, translated
-from ftt_hub.registry import pushing
+from ftt_hub.registry import hub_push
 from ftt_hub.registry.hf import HubRegistry
+from ftt_hub.registry.push import publish
 
 __all__ = ["adapters", "client", "first", "naps", "second", "server"]
 
@@ -219,7 +219,7 @@ def test_an_older_version_that_main_does_not_list_is_listed_by_the_same_command(
 ) -> None:
     push(first, "2.0.0")
     with monkeypatch.context() as patch:
-        patch.setattr(pushing, "commit_card", lambda *_: True)  # the connection broke there
+        patch.setattr(hub_push, "commit_card", lambda *_: True)  # the connection broke there
         push(second, "1.0.0")
     [entry] = ftt_hub.browse()
     assert entry.listing.versions == ("v2.0.0",)
@@ -231,7 +231,7 @@ def test_an_older_version_that_main_does_not_list_is_listed_by_the_same_command(
 def test_a_lost_race_is_tried_again_after_a_look(
     client: HubServer, first: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, others = pushing.hub.commit_files, iter(["2.0.0"])
+    real, others = hub_push.hub.commit_files, iter(["2.0.0"])
 
     def raced(*args: Any, **options: Any) -> Any:
         for number in others:
@@ -239,7 +239,7 @@ def test_a_lost_race_is_tried_again_after_a_look(
         return real(*args, **options)
 
     push(first, "0.1.0")
-    monkeypatch.setattr(pushing.hub, "commit_files", raced)
+    monkeypatch.setattr(hub_push.hub, "commit_files", raced)
     push(first, "1.0.0")
     assert [r.status for r in client.requests.where("POST", "/commit/")].count(412) == 1
     assert [v.tag for v in ftt_hub.versions(NAME)] == ["v2.0.0", "v1.0.0", "v0.1.0"]
@@ -251,7 +251,7 @@ def test_a_lost_race_is_tried_again_after_a_look(
 def test_of_two_pushes_of_one_version_one_wins_and_one_is_told(
     client: HubServer, first: Path, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, others = pushing.hub.commit_files, iter([second])
+    real, others = hub_push.hub.commit_files, iter([second])
 
     def raced(*args: Any, **options: Any) -> Any:
         for folder in others:
@@ -259,7 +259,7 @@ def test_of_two_pushes_of_one_version_one_wins_and_one_is_told(
         return real(*args, **options)
 
     push(first, "0.1.0")
-    monkeypatch.setattr(pushing.hub, "commit_files", raced)
+    monkeypatch.setattr(hub_push.hub, "commit_files", raced)
     with pytest.raises(VersionExistsError, match="choose a higher version"):
         push(first, "1.0.0")
     digest = ftt_hub.TransferAdapter.from_pretrained(f"{NAME}@v1.0.0").config.content_digest

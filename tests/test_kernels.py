@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftt_hub import delta, kernels
-from ftt_hub.codecs import symbols
-from ftt_hub.codecs.abc import DeltaBlock, Place
+from ftt_hub import kernels
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy import symbols
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.errors import NonFiniteError
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F32, Bits, DType
 
 needs_compiled = pytest.mark.skipif(kernels.COMPILED is None, reason="not built: no C compiler")

@@ -10,10 +10,10 @@ import pytest
 from models import TinyFamily, load_state
 
 import ftt_hub
-from ftt_hub import lineage
-from ftt_hub.container.index import TensorEntry
-from ftt_hub.sketch import RunSums, match_of
+from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.sketch import RunSums, match_of
 from ftt_hub.tensors.dtypes import F32
+from ftt_hub.verdict import lineage
 
 SIZE, RUN = 100_000, 200
 

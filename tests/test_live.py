@@ -26,8 +26,8 @@ from models import (
 
 import ftt_hub
 from ftt_hub.errors import AlreadyAppliedError, FttError, IncompatibleError, UnsupportedError
-from ftt_hub.live import stack as stacks
-from ftt_hub.live.steps import SumStep
+from ftt_hub.transfer.live import stack as stacks
+from ftt_hub.transfer.live.steps import SumStep
 
 State = dict[str, torch.Tensor]
 

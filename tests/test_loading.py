@@ -149,10 +149,10 @@ def test_a_scale_that_is_no_number_is_refused(family: TinyFamily, adapter: Path)
 def test_slices_answer_as_those_of_safetensors(family: TinyFamily, adapter: Path) -> None:
     from safetensors import safe_open
 
-    from ftt_hub.adapter import open_adapter
-    from ftt_hub.assembly import Assembler
-    from ftt_hub.preparation import prepared
-    from ftt_hub.slices import DeltaSlice, Failures
+    from ftt_hub.registry.open import open_adapter
+    from ftt_hub.transfer.assemble import Assembler
+    from ftt_hub.transfer.lazy_tensors import DeltaSlice, Failures
+    from ftt_hub.transfer.prepare import prepared
 
     name = "model.layers.0.mlp.up_proj.weight"
     with open_adapter(adapter) as opened, prepared(opened, family.source) as target:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftt_hub.container.index import DELTA, UNCHANGED, TensorEntry
-from ftt_hub.norms import layer_norms, norm_grid
+from ftt_hub.artifact.index import DELTA, UNCHANGED, TensorEntry
+from ftt_hub.artifact.norms import layer_norms, norm_grid
 from ftt_hub.tensors.dtypes import DTYPES
 from ftt_hub.web.heat import heat_map, percent
 

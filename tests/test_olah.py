@@ -19,9 +19,9 @@ from huggingface_hub import close_session, constants
 from models import TinyFamily
 
 import ftt_hub
-from ftt_hub.config import read_config
+from ftt_hub.artifact.manifest import read_config
 from ftt_hub.errors import HubError, RefError
-from ftt_hub.report import CompatibilityReport
+from ftt_hub.support.findings import CompatibilityReport
 
 __all__ = ["adapters", "first", "second"]
 

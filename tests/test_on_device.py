@@ -20,12 +20,12 @@ from models import TinyFamily, drifted, random_state, same_bits, save_model
 from test_torch_sum import SIZE, low_bits, random_bits
 
 import ftt_hub
-from ftt_hub import pinned, torch_sum
-from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import DeviceMemoryError, FttError, NonFiniteError
-from ftt_hub.live import on_device, places, undo
-from ftt_hub.pinned import HostLink, Ring
+from ftt_hub.tensors import pinned, torch_delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F16, F32, DType
+from ftt_hub.tensors.pinned import HostLink, Ring
+from ftt_hub.transfer.live import on_device, places, undo
 
 TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -126,7 +126,7 @@ def test_a_sum_on_the_device_has_the_hosts_bits_and_the_hosts_log(
     block = DeltaBlock(hi, low_bits(kind) if low else None, kind)
     old = random_bits(dtype, 11)
     host = old.copy()
-    torch_sum.add(host, block, dtype, scale=scale)
+    torch_delta.add(host, block, dtype, scale=scale)
     log = undo.record(old, host, block, dtype, scale)
     part, ring = tensor(old, dtype, device), pinned.ring_to(torch.device(device))
     assert on_device.add(part, block, dtype, scale, ring) == log

@@ -12,10 +12,10 @@ from hub_server import HubServer, Status
 from models import TinyFamily, config, random_state, save_model
 
 import ftt_hub
-from ftt_hub.browsing import browse
+from ftt_hub.catalogue.browse import browse
 from ftt_hub.errors import FttError, HubError, IntegrityError
 from ftt_hub.registry.hf import HubRegistry
-from ftt_hub.report import CompatibilityReport
+from ftt_hub.support.findings import CompatibilityReport
 
 __all__ = ["adapters", "client", "first", "naps", "second", "server"]
 

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftt_hub.registry.readme import (
+from ftt_hub.artifact.card_editing import (
     Deprecation,
     History,
     clean_reason,

@@ -14,7 +14,7 @@ import ftt_hub
 from ftt_hub.combining.greedy import choose
 from ftt_hub.combining.recipe import parse_layers, read_recipe
 from ftt_hub.errors import FttError, IncompatibleError, NonFiniteError
-from ftt_hub.licences import combine_licences
+from ftt_hub.support.licences import combine_licences
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from hub_server import HubServer
 from models import TinyFamily
 
 import ftt_hub
-from ftt_hub.api import rank, record_verdict
-from ftt_hub.browsing import browse
-from ftt_hub.config import validate
-from ftt_hub.container.folder import check_adapter
+from ftt_hub.artifact.folder import check_adapter
+from ftt_hub.artifact.manifest import validate
+from ftt_hub.catalogue.browse import browse
+from ftt_hub.catalogue.rank import rank
+from ftt_hub.catalogue.record import record_verdict
 from ftt_hub.errors import FttError, HubError, RegistryError
 from ftt_hub.extraction.builder import Provenance
 from ftt_hub.registry.hf import HubRegistry

@@ -17,9 +17,9 @@ from ftt_hub.errors import FttError, IncompatibleError, MissingExtraError
 from ftt_hub.recycling import extra
 from ftt_hub.recycling.plan import make_plan
 from ftt_hub.recycling.recipe import RecycleError, read_recipe
+from ftt_hub.recycling.recycle import Recycled
 from ftt_hub.recycling.rows import tokenize
 from ftt_hub.recycling.steps import result_step, steps_of
-from ftt_hub.recycling.verb import Recycled
 
 
 @pytest.fixture(scope="module", autouse=True)

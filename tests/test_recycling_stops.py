@@ -19,7 +19,7 @@ from ftt_hub.cli.main import cli
 from recycling_models import make_bases, write_recipe
 
 import ftt_hub
-from ftt_hub.config import read_config
+from ftt_hub.artifact.manifest import read_config
 from ftt_hub.errors import OutputError
 from ftt_hub.recycling.trainer import drop_unfinished, last_checkpoint
 

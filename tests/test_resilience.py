@@ -17,13 +17,13 @@ import pytest
 from models import TinyFamily, config, drifted, random_state, save_model
 
 import ftt_hub
-from ftt_hub import staging
+from ftt_hub.artifact.index import DELTA, Block, RawTensor, TensorEntry
+from ftt_hub.artifact.slots import SlotStore
 from ftt_hub.checkpoint.writer import CheckpointWriter
-from ftt_hub.container.index import DELTA, Block, RawTensor, TensorEntry
-from ftt_hub.container.slots import SlotStore
 from ftt_hub.errors import IntegrityError, OutputError
 from ftt_hub.extraction.encoding import Encoder
-from ftt_hub.staging import partial_folder, staged_folder, write_atomic
+from ftt_hub.support import staging
+from ftt_hub.support.staging import partial_folder, staged_folder, write_atomic
 from ftt_hub.tensors.dtypes import BF16
 
 BIG = 24  # layers: long enough to be caught in the middle

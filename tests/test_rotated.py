@@ -10,15 +10,16 @@ import pytest
 import torch
 from models import TinyFamily, load_state
 
-from ftt_hub.api import extract
-from ftt_hub.codecs import components, rotated, rotation
-from ftt_hub.codecs.abc import DeltaBlock, Place
-from ftt_hub.codecs.planes import encode_plane
+from ftt_hub.api.extract import extract
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy.planes import encode_plane
+from ftt_hub.codecs.lossy import components, rotated, rotation
+from ftt_hub.codecs.lossy.rate import Survey, Tally, choose_for_bits, step_for_bits
+from ftt_hub.codecs.lossy.spread import measure
 from ftt_hub.codecs.quantized import ROTATED, STOCHASTIC, QuantizedCodec, delta_values, pack
-from ftt_hub.codecs.rate import Survey, Tally, choose_for_bits, step_for_bits
-from ftt_hub.codecs.spread import measure
 from ftt_hub.errors import CodecError
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F32, DType
 from ftt_hub.tensors.rounding import narrow
 

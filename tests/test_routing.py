@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ftt_hub
 from ftt_hub.errors import FttError, IncompatibleError
-from ftt_hub.live.stack import Stack
+from ftt_hub.transfer.live.stack import Stack
 
 LOW, HIGH = range(30), range(60, 90)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ftt_hub.codecs.quantized import QuantizedCodec
-from ftt_hub.extraction.bench import Passage, evenly
 from ftt_hub.extraction.choice import Coding
-from ftt_hub.extraction.search import ROUNDINGS, Search
-from ftt_hub.extraction.trial import TrialPoint
+from ftt_hub.extraction.trials.bench import Passage, evenly
+from ftt_hub.extraction.trials.search import ROUNDINGS, Search
+from ftt_hub.extraction.trials.trial import TrialPoint
 from ftt_hub.loss import Estimate, HeldOutText, Loss, Window
 
 HARM = {"stochastic": 60.0, "rotated": 100.0, "nearest": 9000.0}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from models import TinyFamily
 
-from ftt_hub.api import extract
+from ftt_hub.api.extract import extract
 
 LIBRARIES = {"torch", "transformers", "peft", "huggingface_hub", "matplotlib", "scipy", "gradio"}
 SLOW = {"jsonschema", "unittest"}
@@ -45,7 +45,12 @@ def test_extract_imports_no_heavy_module(family: TinyFamily, tmp_path: Path) -> 
 def test_apply_imports_no_heavy_module(family: TinyFamily, adapter: Path, tmp_path: Path) -> None:
     seen = imported("apply", adapter, "--target", family.target, "--out", tmp_path / "m")
     assert seen & (LIBRARIES | SLOW | {"rich", "yaml"}) == set()
-    unused = ("ftt_hub.extraction", "ftt_hub.registry.hf", "ftt_hub.verdict", "ftt_hub.browsing")
+    unused = (
+        "ftt_hub.extraction",
+        "ftt_hub.registry.hf",
+        "ftt_hub.verdict",
+        "ftt_hub.catalogue.browse",
+    )
     assert not {name for name in seen if name.startswith(unused)}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftt_hub import delta, torch_sum
-from ftt_hub.codecs.abc import DeltaBlock
 from ftt_hub.errors import NonFiniteError
+from ftt_hub.tensors import delta, torch_delta
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F16, F32, DType
 
 SIZE = 3 * delta.CHUNK + 17
@@ -38,7 +38,7 @@ def test_torch_and_numpy_add_the_same_bits(
     mine = random_bits(dtype, seed + 10)
     mine[::7] = block.hi[::7] ^ dtype.numpy.type(dtype.sign_bit)  # sums of exactly zero
     theirs = mine.copy()
-    torch_sum.add(mine, block, dtype, scale=scale)
+    torch_delta.add(mine, block, dtype, scale=scale)
     delta.add(theirs, block, dtype, scale=scale)
     assert np.array_equal(mine, theirs)
 
@@ -48,9 +48,9 @@ def test_overflow_and_nan_are_refused(dtype: DType) -> None:
     largest = np.full(4, dtype.infinity - 1, dtype.numpy)
     block = DeltaBlock(largest.copy(), None, dtype)
     with pytest.raises(NonFiniteError, match="overflows"):
-        torch_sum.add(largest.copy(), block, dtype)
+        torch_delta.add(largest.copy(), block, dtype)
     with pytest.raises(NonFiniteError, match="NaN"):
-        torch_sum.add(np.full(4, dtype.infinity + 1, dtype.numpy), block, dtype)
+        torch_delta.add(np.full(4, dtype.infinity + 1, dtype.numpy), block, dtype)
 
 
 def test_read_only_and_strided_memory_is_added_right() -> None:
@@ -59,6 +59,6 @@ def test_read_only_and_strided_memory_is_added_right() -> None:
     block = DeltaBlock(bits, None, BF16)
     whole = random_bits(BF16, 2).repeat(2)
     strided, expected = whole[::2], whole[::2].copy()
-    torch_sum.add(strided, block, BF16)
+    torch_delta.add(strided, block, BF16)
     delta.add(expected, block, BF16)
     assert np.array_equal(strided, expected)

@@ -9,15 +9,15 @@ from click.testing import CliRunner
 from ftt_hub.cli.main import cli
 from models import TinyFamily
 
-from ftt_hub.api import extract
+from ftt_hub.api.extract import extract
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.codecs.quantized import QuantizedCodec
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.choice import Coding
-from ftt_hub.extraction.draft import Draft
 from ftt_hub.extraction.pairs import pair_tensors
 from ftt_hub.extraction.survey import survey
-from ftt_hub.extraction.trial import LossTrial
+from ftt_hub.extraction.trials.draft import Draft
+from ftt_hub.extraction.trials.trial import LossTrial
 
 
 def held_out(folder: Path, words: int = 3000) -> Path:
@@ -66,7 +66,7 @@ def test_candidates_are_written_nowhere_and_both_models_are_surveyed_once(
     extract(family.source, family.tuned, out / "a", codec=Coding("auto", bits=1.0), trial=trial)
     assert len(surveys) == 1
     coding = Coding("auto", bits=1.0, rounding="nearest")
-    monkeypatch.setattr("ftt_hub.extraction.bench.divergence", stop)
+    monkeypatch.setattr("ftt_hub.extraction.trials.bench.divergence", stop)
     with pytest.raises(KeyboardInterrupt):
         extract(family.source, family.tuned, out / "b", codec=coding, trial=trial)
     assert seen == [[]]
@@ -122,8 +122,8 @@ def test_of_a_long_text_a_sample_tells_which_roundings_are_worth_all_of_it(
 def test_a_limit_that_no_step_keeps_is_an_error(
     family: TinyFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftt_hub.extraction.search.LEAST_NOISE", 64.0)
-    monkeypatch.setattr("ftt_hub.extraction.search.MOST_NOISE", 64.0)
+    monkeypatch.setattr("ftt_hub.extraction.trials.search.LEAST_NOISE", 64.0)
+    monkeypatch.setattr("ftt_hub.extraction.trials.search.MOST_NOISE", 64.0)
     trial = LossTrial(held_out(tmp_path), family.target, 1e-12)
     with pytest.raises(ExtractionError, match="no step keeps the loss within the limit"):
         extract(family.source, family.tuned, tmp_path / "a", codec="quantized", trial=trial)

@@ -17,11 +17,11 @@ from models import TinyFamily, drifted, load_state, random_state, same_bits, sav
 from transformers import AutoModelForCausalLM
 
 import ftt_hub
+from ftt_hub.artifact.card_scales import recommendations
 from ftt_hub.errors import FttError, MissingExtraError
-from ftt_hub.live.arrangement import Arrangement
 from ftt_hub.loss import Loss
-from ftt_hub.recommendation import recommendations
-from ftt_hub.tuning import verb
+from ftt_hub.transfer.live.arrangement import Arrangement
+from ftt_hub.tuning import tune as tune_module
 from ftt_hub.tuning.search import Range, rounded, search_one, search_several
 
 TEXT = " ".join(f"w{n * n % 89}" for n in range(200))
@@ -58,7 +58,7 @@ def valley(monkeypatch: pytest.MonkeyPatch, best: tuple[float, ...]) -> list[tup
         return Loss((noise + distance) * 10, np.full(40, 10.0))
 
     monkeypatch.setattr(Arrangement, "set", set_scales)
-    monkeypatch.setattr(verb, "measure", measured)
+    monkeypatch.setattr(tune_module, "measure", measured)
     return tried
 
 
@@ -123,13 +123,13 @@ def test_an_error_in_the_middle_gives_the_model_back(
         raise KeyboardInterrupt
 
     tried: list[int] = []
-    real = verb.measure
+    real = tune_module.measure
 
     def some(*args: object, **kwargs: object) -> Loss:
         tried.append(1)
         return interrupted() if len(tried) == 4 else real(*args, **kwargs)
 
-    monkeypatch.setattr(verb, "measure", some)
+    monkeypatch.setattr(tune_module, "measure", some)
     with pytest.raises(KeyboardInterrupt):
         ftt_hub.tune(list(pair), model, text)
     for name, tensor in model.state_dict().items():
@@ -162,7 +162,7 @@ def test_the_command_prints_a_curve_saves_a_plot_and_writes_the_card(
 def test_a_recommended_scale_survives_publication_and_is_mentioned_not_applied(
     family: TinyFamily, tmp_path: Path
 ) -> None:
-    from ftt_hub.recommendation import Recommendation, recommend
+    from ftt_hub.artifact.card_scales import Recommendation, recommend
 
     ftt_hub.extract(family.source, family.tuned, tmp_path / "mine")
     recommend(tmp_path / "mine", Recommendation("org/base-v2", 0.5, "t.txt", 0.1))
@@ -192,9 +192,9 @@ def test_a_published_adapter_is_not_written_to(
 ) -> None:
     found = ftt_hub.tune(pair[0], family.target, text, limits=Range(0, 2, 1.0))
     with pytest.raises(FttError, match="into the card of a local folder"):
-        verb.write_recommendations(found, ["me/published@v1.0.0"])
+        tune_module.write_recommendations(found, ["me/published@v1.0.0"])
     with pytest.raises(FttError, match="into the card of a local folder"):
-        verb.write_recommendations(found, [pair[1]])
+        tune_module.write_recommendations(found, [pair[1]])
 
 
 @pytest.mark.parametrize(("module", "extra"), [("scipy", "tune"), ("matplotlib", "plot")])

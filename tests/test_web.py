@@ -33,8 +33,8 @@ from web_fixtures import (
 )
 
 import ftt_hub
+from ftt_hub.artifact.card_editing import split_card
 from ftt_hub.errors import FttError, MissingExtraError
-from ftt_hub.registry.readme import split_card
 from ftt_hub.web import server as web_server
 from ftt_hub.web.page import Browser
 from ftt_hub.web.selection import Selection

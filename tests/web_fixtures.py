@@ -19,8 +19,8 @@ from models import INNER, State, config, drifted, random_state, save_model
 
 import ftt_hub
 from ftt_hub import EvaluationResult
+from ftt_hub.artifact.card_editing import joined_card, split_card
 from ftt_hub.extraction.builder import Provenance
-from ftt_hub.registry.readme import joined_card, split_card
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'ftt-hub[web]'")
 playwright = pytest.importorskip(

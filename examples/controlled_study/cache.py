@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ftt_hub.staging import staged_folder
+from ftt_hub.support.staging import staged_folder
 
 VERSION = 1
 """Raised when a stage computes something else from the same settings."""

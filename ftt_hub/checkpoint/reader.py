@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ftt_hub.checkpoint.pickled import PickledFile
-from ftt_hub.closing import Closing
 from ftt_hub.errors import CheckpointError
+from ftt_hub.support.closing import Closing
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo, parse_json

@@ -10,8 +10,8 @@ import numpy as np
 from ftt_hub import hub
 from ftt_hub.checkpoint.headers import MAX_SMALL_BYTES, TOKENIZER_FILES, ModelHeaders
 from ftt_hub.errors import CheckpointError, FttError
-from ftt_hub.parallel import map_unordered
-from ftt_hub.refs import is_repository_name
+from ftt_hub.support.parallel import map_unordered
+from ftt_hub.support.refs import is_repository_name
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.header import TensorInfo, header_length, parse_header, parse_json
 

@@ -9,7 +9,7 @@ from ftt_hub.checkpoint.headers import ModelHeaders, headers_of
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.remote import RemoteModel
 from ftt_hub.errors import CheckpointError, RefError
-from ftt_hub.refs import Ref, parse_ref
+from ftt_hub.support.refs import Ref, parse_ref
 
 
 def _require_name(ref: Ref) -> str:

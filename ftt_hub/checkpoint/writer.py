@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ftt_hub.closing import Closing
 from ftt_hub.errors import OutputError
-from ftt_hub.staging import writing
+from ftt_hub.support.closing import Closing
+from ftt_hub.support.staging import writing
 from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.header import build_header
 

@@ -18,10 +18,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import DeltaBlock, Place, identity
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
 from ftt_hub.codecs.exact import from_ordered, to_ordered
-from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
 from ftt_hub.errors import CodecError
+from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.difference import difference
 from ftt_hub.tensors.dtypes import BF16, F16, F32, Bits, DType
 from ftt_hub.tensors.rounding import all_finite

@@ -24,8 +24,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import DeltaBlock, Place, identity, scattered
-from ftt_hub.codecs.planes import (
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy.planes import (
     SAMPLE,
     Plane,
     decode_places,
@@ -36,8 +36,9 @@ from ftt_hub.codecs.planes import (
     encode_values,
     sampled,
 )
-from ftt_hub.codecs.symbols import Buffer
+from ftt_hub.codecs.entropy.symbols import Buffer
 from ftt_hub.errors import CodecError
+from ftt_hub.tensors.delta_block import DeltaBlock, identity, scattered
 from ftt_hub.tensors.dtypes import Bits, DType
 
 SPARSE = 4

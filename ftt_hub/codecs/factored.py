@@ -24,8 +24,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ftt_hub.codecs.abc import DeltaBlock, Place, identity
-from ftt_hub.codecs.factors import (
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
+from ftt_hub.codecs.lossy.factors import (
     FLOAT_BITS,
     MAX_RIGHT,
     Doubles,
@@ -35,8 +36,8 @@ from ftt_hub.codecs.factors import (
     products,
     short_bits,
 )
-from ftt_hub.codecs.planes import Plane, decode_plane, encode_plane
 from ftt_hub.errors import CodecError
+from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.rounding import widen
 

@@ -29,17 +29,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub import kernels
-from ftt_hub.codecs import components, rotated, rotation, spread
-from ftt_hub.codecs.abc import DeltaBlock, Place, identity, scattered
-from ftt_hub.codecs.dither import uniforms
-from ftt_hub.codecs.planes import (
+from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.entropy.planes import (
     Plane,
     decode_places,
     decode_plane,
     encode_places,
     encode_plane,
 )
+from ftt_hub.codecs.lossy import components, rotated, rotation, spread
+from ftt_hub.codecs.lossy.dither import uniforms
 from ftt_hub.errors import CodecError
+from ftt_hub.tensors.delta_block import DeltaBlock, identity, scattered
 from ftt_hub.tensors.dtypes import BF16, F32, Bits, DType
 from ftt_hub.tensors.rounding import narrow, widen
 

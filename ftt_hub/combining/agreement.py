@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
-from ftt_hub.combining.inputs import Input
-from ftt_hub.config import AdapterConfig
-from ftt_hub.container.index import (
+from ftt_hub.artifact.index import (
     ADDED,
     ALIAS,
     DELTA,
@@ -18,8 +15,11 @@ from ftt_hub.container.index import (
     Block,
     TensorEntry,
 )
+from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.combining.inputs import Input
 from ftt_hub.errors import IncompatibleError
 from ftt_hub.tensors.dtypes import DType, wider
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, whole_rows
 
 _USUAL_WEIGHT = 5.0
 

@@ -11,31 +11,32 @@ from pathlib import Path
 
 import numpy as np
 
-from ftt_hub import card
-from ftt_hub.assembly import BLOCK_ELEMENTS
-from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
-from ftt_hub.codecs.planes import encoder_versions
+from ftt_hub.artifact import card
+from ftt_hub.artifact.folder import CARD_NAME, list_files
+from ftt_hub.artifact.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, CodecSpec, Fidelity
+from ftt_hub.artifact.reader import container_files
+from ftt_hub.artifact.slots import SlotStore
+from ftt_hub.artifact.writer import write_container
+from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.combining.agreement import Planned
 from ftt_hub.combining.combination import Combination
 from ftt_hub.combining.inputs import values_of
 from ftt_hub.combining.manifest import combined_config, copy_companions
 from ftt_hub.combining.opening import Opened, Settings
-from ftt_hub.config import CONFIG_NAME, AdapterConfig, CodecSpec, Fidelity
-from ftt_hub.container.folder import CARD_NAME, list_files
-from ftt_hub.container.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
-from ftt_hub.container.reader import container_files
-from ftt_hub.container.slots import SlotStore
-from ftt_hub.container.writer import write_container
-from ftt_hub.delta import CHUNK, DeltaStatistics, error_square
 from ftt_hub.errors import ExtractionError, IntegrityError
 from ftt_hub.extraction.choice import Chooser
 from ftt_hub.extraction.encoding import TensorResult, codec_for, rounded
 from ftt_hub.extraction.pairs import Pair
-from ftt_hub.parallel import map_unordered, one_blas_thread
-from ftt_hub.progress import Progress
-from ftt_hub.staging import staged_folder, write_atomic
+from ftt_hub.support.parallel import map_unordered, one_blas_thread
+from ftt_hub.support.progress import Progress
+from ftt_hub.support.staging import staged_folder, write_atomic
+from ftt_hub.tensors.delta import CHUNK, DeltaStatistics, error_square
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import DTYPES, Bits
 from ftt_hub.tensors.header import TensorInfo
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 
 _WORK = ".work"
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ftt_hub.codecs.abc import DeltaBlock, identity
+from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.reader import Container
 from ftt_hub.combining.agreement import Planned
 from ftt_hub.combining.inputs import Input, joined, values_of
 from ftt_hub.combining.methods import Merge, Method, Tensor, weighted_sum
 from ftt_hub.combining.statistics import Floats
-from ftt_hub.container.index import TensorEntry
-from ftt_hub.container.reader import Container
-from ftt_hub.delta import CHUNK
 from ftt_hub.errors import NonFiniteError, UnsupportedError
+from ftt_hub.tensors.delta import CHUNK
+from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.rounding import all_finite, convert, narrow_double, widen
 

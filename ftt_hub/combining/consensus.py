@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ftt_hub.codecs.dither import uniforms
+from ftt_hub.codecs.lossy.dither import uniforms
 from ftt_hub.combining.methods import Merge, Tensor, weighted_sum
 from ftt_hub.combining.statistics import Floats, magnitudes
 

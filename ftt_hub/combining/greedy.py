@@ -15,9 +15,9 @@ from pathlib import Path
 from ftt_hub.combining.opening import Settings, opened
 from ftt_hub.combining.recipe import Ingredient, Recipe, RecipeError, with_ingredients
 from ftt_hub.errors import FttError
-from ftt_hub.merging import merge
-from ftt_hub.preparation import prepared
-from ftt_hub.staging import writing
+from ftt_hub.support.staging import writing
+from ftt_hub.transfer.merge import merge
+from ftt_hub.transfer.prepare import prepared
 
 
 class ScoringError(FttError):

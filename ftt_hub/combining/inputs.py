@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ftt_hub.adapter import Adapter
-from ftt_hub.codecs.abc import DeltaBlock
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.combining.recipe import Ingredient
 from ftt_hub.combining.statistics import Floats
-from ftt_hub.container.index import TensorEntry
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.rounding import widen
 
 

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftt_hub import sketch
-from ftt_hub.adapter import Adapter
+from ftt_hub.artifact import sketch
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.combining.agreement import Agreement
 from ftt_hub.combining.inputs import Input
 from ftt_hub.combining.recipe import Recipe
-from ftt_hub.config import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
-from ftt_hub.container.index import TensorEntry
 from ftt_hub.extraction.summary import digest, summary
-from ftt_hub.licences import combine_licences
+from ftt_hub.support.licences import combine_licences
 from ftt_hub.version import __version__
 
 NOTHING_MEASURED = Fidelity(False, 0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)

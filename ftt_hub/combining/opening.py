@@ -8,7 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ftt_hub.adapter import Adapter, open_adapter
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.anchor import Anchor
+from ftt_hub.artifact.folder import list_files
+from ftt_hub.artifact.reader import Container
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.combining.agreement import Agreement, agree
 from ftt_hub.combining.catalogue import METHODS
@@ -17,10 +20,8 @@ from ftt_hub.combining.inputs import Input
 from ftt_hub.combining.manifest import combined_config, copy_companions
 from ftt_hub.combining.recipe import Ingredient, Recipe, RecipeError, check
 from ftt_hub.combining.thresholds import threshold
-from ftt_hub.container.anchor import Anchor
-from ftt_hub.container.folder import list_files
-from ftt_hub.container.reader import Container
-from ftt_hub.progress import Progress, Silent
+from ftt_hub.registry.open import open_adapter
+from ftt_hub.support.progress import Progress, Silent
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ftt_hub.combining.catalogue import GREEDY
-from ftt_hub.combining.yaml_lines import LinedYaml, check_value, read_yaml
 from ftt_hub.errors import FttError
 from ftt_hub.extraction.choice import Coding
-from ftt_hub.live.methods import Opened
-from ftt_hub.merging import parse_dtype
+from ftt_hub.support.yaml_lines import LinedYaml, check_value, read_yaml
 from ftt_hub.tensors.dtypes import DType
+from ftt_hub.transfer.live.methods import Opened
+from ftt_hub.transfer.merge import parse_dtype
 
 SCHEMA = "combine_recipe"
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks?|layer)\.(\d+)\.")

@@ -17,7 +17,7 @@ from ftt_hub.combining.statistics import (
     magnitude,
     upper_histogram,
 )
-from ftt_hub.parallel import map_unordered
+from ftt_hub.support.parallel import map_unordered
 
 
 def threshold(

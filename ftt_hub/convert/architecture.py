@@ -57,7 +57,7 @@ def described_by_transformers(config: Mapping[str, Any], names: Iterable[str]) -
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    from ftt_hub.live.names import map_names
+    from ftt_hub.transfer.live.names import map_names
 
     model = _model(config)
     modules = dict(model.named_modules())

@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.adapter import Adapter
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.index import DELTA, UNCHANGED, TensorEntry
 from ftt_hub.codecs.quantized import delta_values
-from ftt_hub.container.index import DELTA, UNCHANGED, TensorEntry
 from ftt_hub.errors import UnsupportedError
-from ftt_hub.progress import Progress, Silent
-from ftt_hub.staging import require_free_file, staged_file, writing
+from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.staging import require_free_file, staged_file, writing
 from ftt_hub.tensors.header import build_header
 
 RATIO = 10.0

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftt_hub import hub
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint.headers import TOKENIZER_FILES, ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.factored import FactoredCodec
-from ftt_hub.config import AdapterConfig
 from ftt_hub.convert.merged import MergedModel
 from ftt_hub.convert.peft_folder import CONFIG, WEIGHTS, PeftFolder, read_peft_folder
 from ftt_hub.errors import IncompatibleError, RefError
@@ -22,9 +22,9 @@ from ftt_hub.extraction.builder import AdapterBuilder, Provenance
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
 from ftt_hub.extraction.model import Model
-from ftt_hub.extraction.trial import LossTrial
-from ftt_hub.progress import Progress, Silent
-from ftt_hub.refs import is_repository_name, parse_ref
+from ftt_hub.extraction.trials.trial import LossTrial
+from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.refs import is_repository_name, parse_ref
 
 _COMPANIONS = (*TOKENIZER_FILES, "chat_template.jinja")
 _QUANTIZED = re.compile(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftt_hub.config import AdapterConfig
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.convert.places import TRANSPOSED, Architecture
-from ftt_hub.staging import writing
+from ftt_hub.support.staging import writing
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ import torch
 
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.errors import UnsupportedError
-from ftt_hub.live.names import map_names
 from ftt_hub.tensors.header import TensorInfo
+from ftt_hub.transfer.live.names import map_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -18,14 +18,14 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.adapter import Adapter
-from ftt_hub.assembly import Assembler, check_scale, ranges
+from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.errors import FttError, UnsupportedError
-from ftt_hub.preparation import Prepared, prepared
-from ftt_hub.progress import Progress, Silent
-from ftt_hub.staging import require_free_file, staged_file, writing
+from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.staging import require_free_file, staged_file, writing
 from ftt_hub.tensors.header import build_header
-from ftt_hub.transfer import TensorPlan
+from ftt_hub.transfer.assemble import Assembler, check_scale, ranges
+from ftt_hub.transfer.plan import TensorPlan
+from ftt_hub.transfer.prepare import Prepared, prepared
 
 RAW, GAPS = "raw", "gap_delta"
 ENCODINGS = (RAW, GAPS)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ftt_hub.adapter import Adapter
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.index import DELTA, TensorEntry
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.codecs.quantized import delta_values
-from ftt_hub.container.index import DELTA, TensorEntry
 from ftt_hub.convert.architecture import describe
 from ftt_hub.convert.lora_files import lora_config, readme, write_tensors
 from ftt_hub.convert.lora_report import LeftOut, LoraReport, ModuleRank
@@ -22,10 +22,10 @@ from ftt_hub.convert.low_rank import Factors, Goal, factorize, shortened
 from ftt_hub.convert.places import LINEAR, TRANSPOSED, Architecture
 from ftt_hub.convert.whole import whole_values
 from ftt_hub.errors import FttError, UnsupportedError
-from ftt_hub.parallel import default_workers, map_unordered
-from ftt_hub.preparation import decodable
-from ftt_hub.progress import Progress, Silent
-from ftt_hub.staging import staged_folder, write_atomic
+from ftt_hub.support.parallel import default_workers, map_unordered
+from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.staging import staged_folder, write_atomic
+from ftt_hub.transfer.prepare import decodable
 
 _HEAD = re.compile(r"(^|\.)(lm_head|score|classifier|embed_out|output_projection)$")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ftt_hub.adapter import Adapter
-from ftt_hub.assembly import Assembler, ranges
+from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.convert.places import Architecture
 from ftt_hub.errors import UnsupportedError
-from ftt_hub.preparation import prepared
 from ftt_hub.tensors.dtypes import DType
+from ftt_hub.transfer.assemble import Assembler, ranges
+from ftt_hub.transfer.prepare import prepared
 
 
 def as_torch(bits: np.ndarray, dtype: DType, shape: tuple[int, ...]) -> torch.Tensor:

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftt_hub.adapter import Adapter, open_adapter
-from ftt_hub.assembly import check_scale
+from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.errors import CheckpointError, FttError
 from ftt_hub.evaluation.harness import quiet
-from ftt_hub.tokenizers import load_tokenizer
-from ftt_hub.verification import verify_target
+from ftt_hub.registry.open import open_adapter
+from ftt_hub.support.paths import PathLike
+from ftt_hub.transfer.assemble import check_scale
+from ftt_hub.transfer.tokenizer import load_tokenizer
+from ftt_hub.verdict.verify import verify_target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PathLike = str | Path
 T = TypeVar("T")
 TARGET, TRANSFER, MODEL = "target", "transfer", "model"
 
@@ -124,7 +125,7 @@ class Lineup:
     def _on_target(
         self, adapters: Sequence[Adapter], device: str, visit: Callable[[Entrant], T]
     ) -> Iterator[T]:
-        from ftt_hub.live import verbs
+        from ftt_hub.transfer.live import verbs
 
         folder, label, commit = model_folder(self.target)
         model, tokenizer = self._load(folder, device)

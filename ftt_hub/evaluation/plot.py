@@ -10,7 +10,7 @@ import numpy as np
 
 from ftt_hub.errors import MissingExtraError, OutputError
 from ftt_hub.evaluation.report import Evaluation, Row
-from ftt_hub.staging import output_error
+from ftt_hub.support.staging import output_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

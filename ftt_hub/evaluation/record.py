@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ftt_hub.artifact.card_results import MAX_TEXT, EvaluationResult
 from ftt_hub.evaluation.lineup import TRANSFER
 from ftt_hub.evaluation.report import Evaluation, Row, TaskFacts
-from ftt_hub.ledger import record_evaluations
-from ftt_hub.refs import parse_ref
-from ftt_hub.registry.evaluations import MAX_TEXT, EvaluationResult
+from ftt_hub.registry.evaluations import record_evaluations
+from ftt_hub.support.refs import parse_ref
 
 KIND = "text-generation"
 HARNESS_PAGE = "https://github.com/EleutherAI/lm-evaluation-harness"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
-from ftt_hub.compat import config_differences
-from ftt_hub.vocab import Tokens
+from ftt_hub.checkpoint.vocabulary import Tokens
+from ftt_hub.transfer.checks import config_differences
 
 _TASKS = (
     ("ForCausalLM", "CAUSAL_LM"),

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftt_hub import card, sketch, vocab
-from ftt_hub.assembly import BLOCK_ELEMENTS
+from ftt_hub.artifact import card, sketch
+from ftt_hub.artifact.folder import CARD_NAME, list_files
+from ftt_hub.artifact.index import ADDED, RESIZED
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig
+from ftt_hub.artifact.slots import SlotStore
+from ftt_hub.artifact.writer import write_container
+from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import refuse_quantized
 from ftt_hub.codecs.abc import Codec
-from ftt_hub.codecs.planes import encoder_versions
-from ftt_hub.config import CONFIG_NAME, AdapterConfig
-from ftt_hub.container.folder import CARD_NAME, list_files
-from ftt_hub.container.index import ADDED, RESIZED
-from ftt_hub.container.slots import SlotStore
-from ftt_hub.container.writer import write_container
+from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.errors import ExtractionError, OutputError
 from ftt_hub.extraction.behaviour import travelling_files, write_travelling
 from ftt_hub.extraction.choice import AUTO, Chooser, Coding
@@ -28,10 +28,11 @@ from ftt_hub.extraction.manifest import Provenance as Provenance
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
 from ftt_hub.extraction.summary import fidelity
-from ftt_hub.extraction.trial import LossTrial
-from ftt_hub.parallel import map_unordered, one_blas_thread
-from ftt_hub.progress import Progress, Silent
-from ftt_hub.staging import partial_folder, staged_folder, write_atomic
+from ftt_hub.extraction.trials.trial import LossTrial
+from ftt_hub.support.parallel import map_unordered, one_blas_thread
+from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.staging import partial_folder, staged_folder, write_atomic
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 from ftt_hub.version import __version__
 
 _WORK = ".work"
@@ -109,7 +110,9 @@ class AdapterBuilder:
                 f"codec {self.coding.codec} is lossless: there is nothing to try on a text",
                 hint="Use --codec quantized or auto, or leave the codec out.",
             )
-        from ftt_hub.extraction.trying import try_codings  # needs torch, which others here do not
+        from ftt_hub.extraction.trials.run import (
+            try_codings,  # needs torch, which others here do not
+        )
 
         return chooser.codec(try_codings(self.trial, self.coding, chooser, manifest))
 
@@ -135,10 +138,10 @@ class AdapterBuilder:
 
     def _manifest(self) -> Manifest:
         source, tuned = self.source.headers, self.tuned.headers
-        before = vocab.read_tokens(source.small_file, source.label)
-        file = source.small_file(vocab.TOKENIZER)
-        same = file is not None and file == tuned.small_file(vocab.TOKENIZER)
-        after = before if same else vocab.read_tokens(tuned.small_file, tuned.label)
+        before = vocabulary.read_tokens(source.small_file, source.label)
+        file = source.small_file(vocabulary.TOKENIZER)
+        same = file is not None and file == tuned.small_file(vocabulary.TOKENIZER)
+        after = before if same else vocabulary.read_tokens(tuned.small_file, tuned.label)
         check_tokens(before, after, self.tuned.headers.label)
         files = travelling_files(self.source.headers, self.tuned.headers)
         return Manifest(

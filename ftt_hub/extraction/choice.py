@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ftt_hub.codecs import rate
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.catalogue import codec as codec_of
 from ftt_hub.codecs.factored import FactoredCodec
+from ftt_hub.codecs.lossy import rate
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, STOCHASTIC, QuantizedCodec, round_step
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.encoding import Weights
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.extraction.survey import SurveyResult, coded_share, survey
-from ftt_hub.progress import Progress
+from ftt_hub.support.progress import Progress
 
 AUTO = "auto"
 CODECS = ("exact", "anchored", "quantized", AUTO)

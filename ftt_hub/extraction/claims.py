@@ -6,10 +6,10 @@ import warnings
 from pathlib import Path
 
 from ftt_hub import hub
-from ftt_hub.container.folder import file_digest
+from ftt_hub.artifact.folder import file_digest
 from ftt_hub.errors import FttError
-from ftt_hub.progress import Silent
-from ftt_hub.refs import is_repository_name
+from ftt_hub.support.progress import Silent
+from ftt_hub.support.refs import is_repository_name
 
 
 def check_claim(folder: Path, claimed: str | None) -> None:

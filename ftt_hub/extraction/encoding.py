@@ -10,24 +10,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ftt_hub import delta
-from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
-from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
+from ftt_hub.artifact.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
+from ftt_hub.artifact.slots import Pack, SlotStore
+from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.factored import FactoredCodec
-from ftt_hub.container.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
-from ftt_hub.container.slots import Pack, SlotStore
-from ftt_hub.delta import DeltaStatistics
-from ftt_hub.errors import (
-    ExtractionError,
-    IntegrityError,
-    NonFiniteError,
-    UnsupportedError,
-)
+from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError, UnsupportedError
 from ftt_hub.extraction.pairs import Pair
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta import DeltaStatistics
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import convert
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, whole_rows
 
 
 class Weights(Protocol):

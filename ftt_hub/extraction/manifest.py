@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftt_hub import compat, vocab
-from ftt_hub.assembly import BLOCK_ELEMENTS
+from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
+from ftt_hub.checkpoint import vocabulary
 from ftt_hub.codecs.abc import Codec
-from ftt_hub.codecs.planes import encoder_versions
-from ftt_hub.config import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
-from ftt_hub.container.index import TensorEntry
+from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.extraction.behaviour import differences, generation_config, task_type
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.summary import digest, summary
+from ftt_hub.transfer import checks
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 from ftt_hub.version import __version__
 
-TokensOfBoth = tuple[vocab.Tokens | None, vocab.Tokens | None]
+TokensOfBoth = tuple[vocabulary.Tokens | None, vocabulary.Tokens | None]
 """Tokens of the source base and of the fine-tuned model."""
 
 
@@ -75,7 +76,7 @@ class Manifest:
         return AdapterConfig(
             source_base=ModelIdentity(
                 self.source.identity(given.source_id), source.commit, digest(entries, "source"),
-                compat.snapshot(source.config),
+                checks.snapshot(source.config),
             ),
             fine_tuned=ModelIdentity(
                 self.tuned.identity(given.fine_tuned_id), tuned.commit,
@@ -93,9 +94,9 @@ class Manifest:
             license=given.license,
             parents=[dict(parent) for parent in given.parents],
             differences=differences(source, tuned, self.tokens, self.files),
-            vocabulary=vocab.summarize(
+            vocabulary=vocabulary.summarize(
                 self.tokens[1], self.tokens[0],
-                [m.small_file(vocab.TOKENIZER) for m in (tuned, source)],
+                [m.small_file(vocabulary.TOKENIZER) for m in (tuned, source)],
             ),
             generation_config=generation_config(tuned),
             extra={"x-generator": f"ftt-hub {__version__}", **self.extra},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ftt_hub.artifact.index import ADDED, ALIAS, DELTA, DROPPED, RESIZED
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.container.index import ADDED, ALIAS, DELTA, DROPPED, RESIZED
+from ftt_hub.checkpoint.vocabulary import Tokens, is_vocabulary_tensor, vocabulary_size
 from ftt_hub.errors import ExtractionError, UnsupportedError
 from ftt_hub.tensors.dtypes import DType, wider
 from ftt_hub.tensors.header import TensorInfo
-from ftt_hub.vocab import Tokens, is_vocabulary_tensor, vocabulary_size
 
 Same = Callable[[str, str], bool]
 """Whether two tensors of the fine-tuned model have the same bytes."""

@@ -6,19 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ftt_hub.artifact.index import ADDED, DROPPED, RESIZED, UNCHANGED, TensorEntry, model_digest
+from ftt_hub.artifact.manifest import Fidelity, TensorSummary
+from ftt_hub.artifact.reader import container_files
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.config import Fidelity, TensorSummary
-from ftt_hub.container.index import (
-    ADDED,
-    DROPPED,
-    RESIZED,
-    UNCHANGED,
-    TensorEntry,
-    model_digest,
-)
-from ftt_hub.container.reader import container_files
-from ftt_hub.delta import DeltaStatistics
 from ftt_hub.extraction.encoding import TensorResult, rounded
+from ftt_hub.tensors.delta import DeltaStatistics
 
 _MAX_LISTED = 64
 

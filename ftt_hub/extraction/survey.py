@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from ftt_hub import delta
-from ftt_hub.assembly import BLOCK_ELEMENTS, whole_rows
-from ftt_hub.codecs.abc import DeltaBlock, Place
+from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
+from ftt_hub.artifact.manifest import digest_of
+from ftt_hub.artifact.reader import slot_key
+from ftt_hub.codecs.abc import Place
 from ftt_hub.codecs.exact import ExactCodec
+from ftt_hub.codecs.lossy.rate import Survey, Tally
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
-from ftt_hub.codecs.rate import Survey, Tally
-from ftt_hub.config import digest_of
-from ftt_hub.container.index import Block, RawTensor, TensorEntry, encode_index
-from ftt_hub.container.reader import slot_key
-from ftt_hub.delta import DeltaStatistics
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.extraction.encoding import Weights, codec_for, read_block, row_length
 from ftt_hub.extraction.pairs import Pair
-from ftt_hub.parallel import map_unordered
-from ftt_hub.progress import Progress
+from ftt_hub.support.parallel import map_unordered
+from ftt_hub.support.progress import Progress
+from ftt_hub.tensors import delta
+from ftt_hub.tensors.delta import DeltaStatistics
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.header import build_header
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, whole_rows
 
 _SAMPLED_BLOCKS, _SAMPLED_ELEMENTS = 12, 1 << 20
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ftt_hub.errors import FttError, HubError, RefError, RegistryError
-from ftt_hub.staging import output_error
+from ftt_hub.support.staging import output_error
 
 T = TypeVar("T")
 

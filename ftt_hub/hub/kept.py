@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from ftt_hub.errors import FttError, OutputError
-from ftt_hub.staging import write_atomic
+from ftt_hub.support.staging import write_atomic
 
 VARIABLE = "FTT_HUB_RANGES_SIZE"
 DEFAULT_BYTES = 512_000_000

@@ -7,20 +7,7 @@ same checks, sums and way back as `TransferAdapter.apply_to`.
 
 from __future__ import annotations
 
-
-class _TransferType(str):
-    """PEFT's name of the method, with the `.value` of the enum members it stands among."""
-
-    __slots__ = ()
-
-    @property
-    def value(self) -> str:
-        """As enum members have it."""
-        return str(self)
-
-
-TRANSFER = _TransferType("TRANSFER")
-PREFIX = "transfer_"
+from ftt_hub.peft_plugin.method import PREFIX, TRANSFER
 
 
 def register() -> None:

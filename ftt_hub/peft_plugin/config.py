@@ -8,10 +8,10 @@ from typing import Any
 
 from peft import PeftConfig, TaskType
 
-from ftt_hub.config import CONFIG_NAME, AdapterConfig, parse_config
-from ftt_hub.container.reader import CONTAINER_INDEX
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, parse_config
+from ftt_hub.artifact.reader import CONTAINER_INDEX
 from ftt_hub.errors import UnsupportedError
-from ftt_hub.peft_plugin import TRANSFER
+from ftt_hub.peft_plugin.method import TRANSFER
 from ftt_hub.peft_plugin.origin import ORIGIN
 
 

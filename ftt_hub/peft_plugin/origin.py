@@ -10,10 +10,10 @@ from typing import Any
 import wrapt
 
 from ftt_hub import hub
-from ftt_hub.config import AdapterConfig
+from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.artifact.sketch import SKETCH_NAME
+from ftt_hub.checkpoint.vocabulary import TOKENIZER
 from ftt_hub.errors import FttError
-from ftt_hub.sketch import SKETCH_NAME
-from ftt_hub.vocab import TOKENIZER
 
 ORIGIN = "_ftt_hub_origin"
 """Key under which the path travels through PEFT's functions; never written."""

@@ -9,7 +9,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils.hooks import RemovableHandle
 
-from ftt_hub.container.memory import MemoryContainer
+from ftt_hub.artifact.memory import MemoryContainer
 from ftt_hub.errors import IntegrityError
 
 

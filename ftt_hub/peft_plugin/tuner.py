@@ -10,8 +10,8 @@ import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 
-from ftt_hub.adapter import Adapter
-from ftt_hub.container.memory import MemoryContainer
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.memory import MemoryContainer
 from ftt_hub.errors import (
     AlreadyAppliedError,
     FttError,
@@ -19,11 +19,11 @@ from ftt_hub.errors import (
     IntegrityError,
     UnsupportedError,
 )
-from ftt_hub.live import verbs
-from ftt_hub.peft_plugin import PREFIX
 from ftt_hub.peft_plugin.config import TransferConfig, saving_refused
+from ftt_hub.peft_plugin.method import PREFIX
 from ftt_hub.peft_plugin.origin import folder_of
 from ftt_hub.peft_plugin.slots import Delivery, SlotHolder
+from ftt_hub.transfer.live import verbs
 
 HOLDER = "transfer_slots"
 

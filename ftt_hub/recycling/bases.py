@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ftt_hub import compat, vocab
+from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import TOKENIZER_FILES, ModelHeaders
 from ftt_hub.errors import IncompatibleError
 from ftt_hub.recycling.state import State
-from ftt_hub.report import (
+from ftt_hub.support.findings import (
     CompatibilityReport,
     Finding,
     Status,
@@ -18,6 +18,7 @@ from ftt_hub.report import (
     rejected,
     warned,
 )
+from ftt_hub.transfer import checks
 
 _WEIGHTS = (".safetensors", ".bin")
 
@@ -28,11 +29,11 @@ def compare(first: ModelHeaders, second: ModelHeaders) -> CompatibilityReport:
     The adapter itself is verified again, with its sketch, before it is added.
     """
     findings = (
-        compat.check_architecture(first.config, second.config),
-        *compat.check_quantization(second),
+        checks.check_architecture(first.config, second.config),
+        *checks.check_quantization(second),
         _check_tensors(first, second),
         *_check_shapes(first, second),
-        *compat.check_config(first.config, second.config),
+        *checks.check_config(first.config, second.config),
     )
     return CompatibilityReport(first.label, second.label, "headers", findings)
 
@@ -63,7 +64,7 @@ def _check_tensors(first: ModelHeaders, second: ModelHeaders) -> Finding:
 
 
 def _check_shapes(first: ModelHeaders, second: ModelHeaders) -> list[Finding]:
-    rows = tuple(vocab.vocabulary_size(model.config) for model in (first, second))
+    rows = tuple(vocabulary.vocabulary_size(model.config) for model in (first, second))
     findings = []
     for name, info in first.tensors.items():
         other = second.tensors.get(name)

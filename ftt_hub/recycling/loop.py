@@ -11,13 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftt_hub import api
+from ftt_hub.artifact.manifest import read_config
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import model_folder
-from ftt_hub.config import read_config
 from ftt_hub.errors import ExtractionError, FttError, IncompatibleError
 from ftt_hub.extraction.builder import Provenance
-from ftt_hub.progress import Progress
+from ftt_hub.extraction.extract import extract_full
 from ftt_hub.recycling.bases import identity
 from ftt_hub.recycling.evaluation import held_out_loss
 from ftt_hub.recycling.plan import fitted, positions
@@ -28,8 +27,12 @@ from ftt_hub.recycling.settings import on_cpu
 from ftt_hub.recycling.state import State, read_state
 from ftt_hub.recycling.steps import Step, variants_of
 from ftt_hub.recycling.tuning import HISTORY, Tuning, load_tokenizer
-from ftt_hub.report import CompatibilityReport, Status
-from ftt_hub.staging import partial_folder
+from ftt_hub.registry.push import push
+from ftt_hub.support.findings import CompatibilityReport, Status
+from ftt_hub.support.progress import Progress
+from ftt_hub.support.staging import partial_folder
+from ftt_hub.transfer.apply import apply
+from ftt_hub.verdict.verify import verify
 
 _FREE_TO_CHANGE = (
     "logging_steps", "report_to", "checkpoint_steps", "per_device_batch_size", "device",
@@ -162,7 +165,7 @@ class Loop:
         base, adapter = self._base(step), self.adapter(parent)
         if (self._work(step) / "start").is_dir():
             return
-        report = api.verify(adapter, base, depth="sketch")
+        report = verify(adapter, base, depth="sketch")
         if isinstance(report, CompatibilityReport):
             self.note(f"step {step.name}: Δ of step {parent.name} on {base}: {report.verdict}")
             if report.status is Status.REJECTED:
@@ -170,7 +173,7 @@ class Loop:
                     f"step {step.name}: Δ of step {parent.name}: {report.verdict}", where=base,
                     hint="Name versions of one model as bases.",
                 )  # fmt: skip
-        api.apply(adapter, base, self._work(step) / "start", progress=self.progress)
+        apply(adapter, base, self._work(step) / "start", progress=self.progress)
 
     def _tokenize(self, step: Step) -> None:
         train = self._data()[0]
@@ -240,10 +243,10 @@ class Loop:
 
     def _extract(self, step: Step, tuned: Path, folder: Path) -> None:
         try:
-            api.extract(
-                self._base(step), tuned, folder, codec=self.recipe.coding,
+            extract_full(
+                self._base(step), tuned, folder, self.recipe.coding,
                 provenance=self._provenance(step), resume=True, progress=self.progress,
-            ).close()  # fmt: skip
+            )  # fmt: skip
         except ExtractionError as error:
             if "Δ is zero" not in error.what:
                 raise
@@ -281,7 +284,7 @@ class Loop:
         for variant in variants:
             name = target.name if len(self.recipe.variants) == 1 else f"{target.name}-{variant}"
             try:
-                publication = api.publish(
+                publication = push(
                     self.adapter(step), name, version=f"{step.version}.0.0",
                     private=target.private, registry=target.registry,
                 )  # fmt: skip

@@ -13,7 +13,7 @@ from ftt_hub.recycling.bases import compare
 from ftt_hub.recycling.recipe import Recipe, Training
 from ftt_hub.recycling.state import read_state
 from ftt_hub.recycling.steps import Step, steps_of, variants_of
-from ftt_hub.report import CompatibilityReport
+from ftt_hub.support.findings import CompatibilityReport
 
 _STATE_BYTES = 16
 """A parameter in training: float32 weight, gradient and AdamW's two moments."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.combining.yaml_lines import LinedYaml, read_yaml
 from ftt_hub.errors import FttError
 from ftt_hub.extraction.choice import Coding
-from ftt_hub.refs import parse_ref
+from ftt_hub.support.refs import parse_ref
+from ftt_hub.support.yaml_lines import LinedYaml, read_yaml
 
 SCHEMA = "recycle_recipe"
 VARIANTS = ("iterative", "direct", "none")

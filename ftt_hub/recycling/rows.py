@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftt_hub.loss.text import parsed_row, tokenized_row
 from ftt_hub.recycling.recipe import Data, RecycleError
-from ftt_hub.staging import staged_folder, write_atomic, writing
+from ftt_hub.support.staging import staged_folder, write_atomic, writing
 
 if TYPE_CHECKING:
     from datasets import Dataset

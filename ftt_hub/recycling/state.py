@@ -10,7 +10,7 @@ from typing import Any
 
 from ftt_hub.errors import CheckpointError
 from ftt_hub.recycling.recipe import RecycleError
-from ftt_hub.staging import write_atomic
+from ftt_hub.support.staging import write_atomic
 from ftt_hub.tensors.header import parse_json
 
 STATE_NAME = "state.json"

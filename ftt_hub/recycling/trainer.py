@@ -18,9 +18,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl import SFTTrainer
 
 from ftt_hub.errors import OutputError
-from ftt_hub.progress import Progress
 from ftt_hub.recycling.recipe import RecycleError
-from ftt_hub.staging import output_error, write_atomic
+from ftt_hub.support.progress import Progress
+from ftt_hub.support.staging import output_error, write_atomic
 
 _COMPLETE = "ftt_hub_complete"
 """Marks a checkpoint that was written to its end."""

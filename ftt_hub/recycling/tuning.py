@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.checkpoint.reader import Checkpoint
-from ftt_hub.progress import Progress
 from ftt_hub.recycling.ranks import Ranks
 from ftt_hub.recycling.recipe import RecycleError, Training
 from ftt_hub.recycling.rows import Rows
@@ -22,7 +21,8 @@ from ftt_hub.recycling.settings import (
     on_cpu,
     use_bfloat16,
 )
-from ftt_hub.staging import staged_folder
+from ftt_hub.support.progress import Progress
+from ftt_hub.support.staging import staged_folder
 
 if TYPE_CHECKING:
     import torch

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ftt_hub.config import AdapterConfig
-from ftt_hub.refs import Ref
-from ftt_hub.registry.evaluations import EvaluationResult
-from ftt_hub.registry.readme import Deprecation, History
+from ftt_hub.artifact.card_editing import Deprecation, History
+from ftt_hub.artifact.card_results import EvaluationResult
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.registry.verified import Record
+from ftt_hub.support.refs import Ref
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ftt_hub import hub
-from ftt_hub.errors import HubError
-from ftt_hub.registry.evaluations import EvaluationResult, results_from
-from ftt_hub.registry.readme import (
+from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
     History,
@@ -16,6 +14,8 @@ from ftt_hub.registry.readme import (
     published_card,
     split_card,
 )
+from ftt_hub.artifact.card_results import EvaluationResult, results_from
+from ftt_hub.errors import HubError
 
 RACES = 4
 """So often a commit is tried on a branch that others move."""

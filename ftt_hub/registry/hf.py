@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from ftt_hub import hub
-from ftt_hub.config import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
+from ftt_hub.artifact.card_editing import (
+    CARD_NAME,
+    MAX_CARD_BYTES,
+    Deprecation,
+    History,
+    history_from,
+    sorted_versions,
+    split_card,
+)
+from ftt_hub.artifact.card_results import EvaluationResult, results_from
+from ftt_hub.artifact.manifest import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
 from ftt_hub.errors import FttError, HubError, RefError
-from ftt_hub.parallel import map_unordered
-from ftt_hub.refs import Ref, is_repository_name
 from ftt_hub.registry.abc import (
     MAX_RECORDS,
     Facts,
@@ -28,18 +36,10 @@ from ftt_hub.registry.abc import (
     Version,
 )
 from ftt_hub.registry.card_commits import commit_card, commit_results
-from ftt_hub.registry.evaluations import EvaluationResult, results_from
-from ftt_hub.registry.pushing import Push
-from ftt_hub.registry.readme import (
-    CARD_NAME,
-    MAX_CARD_BYTES,
-    Deprecation,
-    History,
-    history_from,
-    sorted_versions,
-    split_card,
-)
+from ftt_hub.registry.hub_push import Push
 from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, Record, commit_record, record_path
+from ftt_hub.support.parallel import map_unordered
+from ftt_hub.support.refs import Ref, is_repository_name
 
 TAG = "ftt-hub"
 WORKERS = 8

@@ -22,28 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ftt_hub.config import CONFIG_NAME, AdapterConfig, read_config
-from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError
-from ftt_hub.refs import Ref, is_repository_name, version_tag
-from ftt_hub.registry.abc import (
-    MAX_RECORDS,
-    Listing,
-    Notes,
-    PlannedFile,
-    Preview,
-    Publication,
-    Summary,
-    Version,
-)
-from ftt_hub.registry.evaluations import EvaluationResult, results_from
-from ftt_hub.registry.local_rules import (
-    bare,
-    bytes_of,
-    check_version,
-    modified,
-    refs_to_move,
-)
-from ftt_hub.registry.readme import (
+from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
     Deprecation,
@@ -54,6 +33,26 @@ from ftt_hub.registry.readme import (
     sorted_versions,
     split_card,
 )
+from ftt_hub.artifact.card_results import EvaluationResult, results_from
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
+from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError
+from ftt_hub.registry.abc import (
+    MAX_RECORDS,
+    Listing,
+    Notes,
+    PlannedFile,
+    Preview,
+    Publication,
+    Summary,
+    Version,
+)
+from ftt_hub.registry.local_rules import (
+    bare,
+    bytes_of,
+    check_version,
+    modified,
+    refs_to_move,
+)
 from ftt_hub.registry.verified import (
     FOLDER,
     MAX_RECORD_BYTES,
@@ -61,7 +60,8 @@ from ftt_hub.registry.verified import (
     add_to_folder,
     read_from_folder,
 )
-from ftt_hub.staging import write_atomic, writing
+from ftt_hub.support.refs import Ref, is_repository_name, version_tag
+from ftt_hub.support.staging import write_atomic, writing
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 LOCK_SECONDS = 60

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftt_hub.config import AdapterConfig
+from ftt_hub.artifact.card_editing import sorted_versions
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.errors import VersionExistsError
-from ftt_hub.refs import version_key
-from ftt_hub.registry.readme import sorted_versions
+from ftt_hub.support.refs import version_key
 
 
 def bytes_of(path: Path, limit: int) -> bytes | None:

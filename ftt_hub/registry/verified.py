@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftt_hub import hub
+from ftt_hub.artifact.card_editing import CARD_NAME, MAX_CARD_BYTES
 from ftt_hub.errors import HubError, RefError
-from ftt_hub.registry.readme import CARD_NAME, MAX_CARD_BYTES
-from ftt_hub.staging import write_atomic, writing
+from ftt_hub.support.staging import write_atomic, writing
 
 FOLDER = "verified"
 HEADING = "## Verified targets"

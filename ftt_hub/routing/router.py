@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftt_hub.adapter import Adapter, open_adapter
-from ftt_hub.closing import Closing
+from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.errors import FttError
-from ftt_hub.live.arrangement import Arrangement
-from ftt_hub.live.methods import Opened
+from ftt_hub.registry.open import open_adapter
 from ftt_hub.routing.neighbours import EmbeddingFeatures, Features, Neighbours
+from ftt_hub.support.closing import Closing
+from ftt_hub.transfer.live.arrangement import Arrangement
+from ftt_hub.transfer.live.methods import Opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

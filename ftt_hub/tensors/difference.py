@@ -1,4 +1,4 @@
-"""Tuned − source, exactly, as hi + lo in their own dtype; `ftt_hub.delta` explains the form."""
+"""Tuned − source, exactly, as hi + lo in their own dtype; `tensors.delta` explains the form."""
 
 from __future__ import annotations
 

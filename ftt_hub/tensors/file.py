@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ftt_hub.closing import Closing
 from ftt_hub.errors import CheckpointError
+from ftt_hub.support.closing import Closing
 from ftt_hub.tensors.header import TensorInfo, header_length, parse_header
 
 _HAS_PREAD = hasattr(os, "preadv")

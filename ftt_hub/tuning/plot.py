@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.errors import FttError, MissingExtraError
-from ftt_hub.staging import writing
-from ftt_hub.tuning.verb import TuneResult
+from ftt_hub.support.staging import writing
+from ftt_hub.tuning.tune import TuneResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

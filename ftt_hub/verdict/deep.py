@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftt_hub.adapter import Adapter, open_adapter
+from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.errors import FttError, IncompatibleError
 from ftt_hub.loss import HeldOutText, read_text
-from ftt_hub.preparation import anchored, plan_for
-from ftt_hub.progress import Progress, Silent
-from ftt_hub.report import Finding, Status, accepted, warned
-from ftt_hub.tokenizers import load_tokenizer
-from ftt_hub.transfer import compare_sketch
+from ftt_hub.registry.open import open_adapter
+from ftt_hub.support.findings import Finding, Status, accepted, warned
+from ftt_hub.support.paths import PathLike
+from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.transfer.plan import compare_sketch
+from ftt_hub.transfer.prepare import anchored, plan_for
+from ftt_hub.transfer.tokenizer import load_tokenizer
 from ftt_hub.verdict.evidence import LossEvidence
 from ftt_hub.verdict.languages import check_language
 from ftt_hub.verdict.options import TextOptions
@@ -25,7 +26,6 @@ from ftt_hub.verdict.weights import Reader, Survey, WeightsEvidence
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PathLike = str | Path
 WINDOWS, MIN_WINDOW = 16, 32
 """So many windows are wanted, and this is the shortest they are made for it."""
 

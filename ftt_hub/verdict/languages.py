@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-from ftt_hub.report import Finding, accepted, warned
+from ftt_hub.support.findings import Finding, accepted, warned
 
 _WORDS = {
     "en": "the of and to in is that it for was on are as with be this by from or have not you",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ftt_hub.loss.text import WINDOW
+from ftt_hub.support.paths import PathLike
 from ftt_hub.verdict.curve import SCALES
 
-PathLike = str | Path
 TOKENS = 8192
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.errors import FttError, MissingExtraError
-from ftt_hub.staging import writing
+from ftt_hub.support.staging import writing
 from ftt_hub.verdict.evidence import LossEvidence
 from ftt_hub.verdict.report import Verdict
 

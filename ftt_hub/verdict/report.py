@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ftt_hub.lineage import Lineage
 from ftt_hub.loss import Estimate
-from ftt_hub.report import CompatibilityReport, Finding, Status, accepted, rejected, warned
+from ftt_hub.support.findings import (
+    CompatibilityReport,
+    Finding,
+    Status,
+    accepted,
+    rejected,
+    warned,
+)
 from ftt_hub.verdict.calibration import Prediction, far_above, from_distance, from_kept
 from ftt_hub.verdict.evidence import LossEvidence
+from ftt_hub.verdict.lineage import Lineage
 from ftt_hub.verdict.weights import WeightsEvidence
 from ftt_hub.version import __version__
 

@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftt_hub.adapter import Adapter
-from ftt_hub.assembly import ReadBits
+from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.errors import NonFiniteError, UnsupportedError
-from ftt_hub.live import verbs
-from ftt_hub.loading import load_model
 from ftt_hub.loss import HeldOutText, Loss, measure
 from ftt_hub.loss.measurement import LossError, NotANumberError
-from ftt_hub.preparation import Prepared
-from ftt_hub.report import CompatibilityReport
+from ftt_hub.support.findings import CompatibilityReport
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.rounding import narrow_double, widen
-from ftt_hub.transfer import TransferPlan
+from ftt_hub.transfer.assemble import ReadBits
+from ftt_hub.transfer.live import verbs
+from ftt_hub.transfer.load import load_model
+from ftt_hub.transfer.plan import TransferPlan
+from ftt_hub.transfer.prepare import Prepared
 from ftt_hub.verdict.curve import SCALES, Curve
 
 if TYPE_CHECKING:

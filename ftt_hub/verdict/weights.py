@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.adapter import Adapter
-from ftt_hub.assembly import BLOCK_ELEMENTS, ReadBits
-from ftt_hub.codecs.abc import DeltaBlock
-from ftt_hub.container.index import TensorEntry
-from ftt_hub.container.reader import Container
-from ftt_hub.parallel import map_unordered
+from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.reader import Container
+from ftt_hub.support.parallel import map_unordered
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import widen
-from ftt_hub.transfer import TensorPlan, TransferPlan
+from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, ReadBits
+from ftt_hub.transfer.plan import TensorPlan, TransferPlan
 from ftt_hub.verdict.spectrum import Spectrum, spectrum_of
 
 Floats = NDArray[np.float64]

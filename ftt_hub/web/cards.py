@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ftt_hub.registry.readme import split_card
+from ftt_hub.artifact.card_editing import split_card
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftt_hub.norms import NormGrid
+from ftt_hub.artifact.norms import NormGrid
 
 MAX_LAYERS, MAX_KINDS, MAX_OUTSIDE = 200, 24, 40
 

@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
-from ftt_hub.browsing import SORTS, browse_page
-from ftt_hub.describing import describe
+from ftt_hub.catalogue.browse import SORTS, browse_page
+from ftt_hub.catalogue.info import info
 from ftt_hub.errors import FttError, RefError
-from ftt_hub.refs import is_repository_name
+from ftt_hub.support.refs import is_repository_name
 from ftt_hub.web import views
 from ftt_hub.web.selection import MAX_TEXT, PAGE_ROWS, Selection
 from ftt_hub.web.shelf import Facets, Shelf
@@ -78,7 +78,7 @@ class Browser:
                 trouble, target = error, ""
             if not is_repository_name(name):
                 raise RefError("not an adapter's name", where=name[:MAX_TEXT])
-            found = describe(
+            found = info(
                 name, version=version or None, target=target or None,
                 registry=self.shelf.registry, known=self.shelf.summaries(),
             )  # fmt: skip

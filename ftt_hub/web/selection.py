@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import urlencode
 
-from ftt_hub.browsing import SORTS, Query
+from ftt_hub.catalogue.browse import SORTS, Query
 
 MAX_TEXT = 200
 PAGE_ROWS = 20

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftt_hub.browsing import told
+from ftt_hub.catalogue.browse import told
 from ftt_hub.registry.abc import Facts, Summary
 from ftt_hub.registry.choose import choose_registry
 

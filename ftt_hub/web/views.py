@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftt_hub.browsing import BrowseEntry, Page, stored_bytes
-from ftt_hub.describing import Description
+from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
+from ftt_hub.catalogue.info import AdapterInfo
 from ftt_hub.errors import FttError
-from ftt_hub.report import CompatibilityReport
+from ftt_hub.support.findings import CompatibilityReport
 from ftt_hub.web.cards import card_html
 from ftt_hub.web.heat import heat_map
 from ftt_hub.web.selection import PAGE_ROWS, Selection
@@ -144,7 +144,7 @@ def _verdict(commit: str, data: bytes, digest: str) -> dict[str, str] | None:
     }
 
 
-def snippets(description: Description, target: str) -> Sequence[tuple[str, str, str]]:
+def snippets(description: AdapterInfo, target: str) -> Sequence[tuple[str, str, str]]:
     """How to load it: id, title and text of each."""
     listing = description.listing
     name, revision = listing.name, listing.revision
@@ -173,7 +173,7 @@ def _word(text: str) -> str:
     return quote(text)
 
 
-def adapter(description: Description, target: str, trouble: FttError | None = None) -> str:
+def adapter(description: AdapterInfo, target: str, trouble: FttError | None = None) -> str:
     """The page of one adapter.
 
     Args:

@@ -13,11 +13,12 @@ from test_codecs import FLOATS, case, grid_block
 from test_factored import FORMS, low_rank
 from test_rotated import common_block
 
-from ftt_hub.codecs.abc import Codec, DeltaBlock, Place
+from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.catalogue import codec
 from ftt_hub.codecs.factored import frame
-from ftt_hub.codecs.factors import fix
+from ftt_hub.codecs.lossy.factors import fix
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
+from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16, F32, Bits, DType
 
 

@@ -1,0 +1,1 @@
+"""Lossless coding of planes and symbols."""

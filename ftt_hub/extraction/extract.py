@@ -1,0 +1,48 @@
+"""Make an adapter of two full checkpoints: open both, check what they claim to be, build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.extraction.builder import AdapterBuilder
+from ftt_hub.extraction.choice import Coding
+from ftt_hub.extraction.claims import check_claim
+from ftt_hub.extraction.manifest import Provenance
+from ftt_hub.extraction.model import Model
+from ftt_hub.extraction.trials.trial import LossTrial
+from ftt_hub.support.paths import PathLike
+from ftt_hub.support.progress import Progress, Silent
+
+
+def extract_full(
+    source_base: PathLike,
+    fine_tuned: PathLike,
+    out: Path,
+    coding: Coding,
+    *,
+    provenance: Provenance | None = None,
+    sketch: bool = True,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    trial: LossTrial | None = None,
+) -> None:
+    """Write the adapter folder Δ = fine_tuned − source_base; `ftt_hub.extract` documents it all.
+
+    Raises:
+        ExtractionError: The two do not make a diff vector, or no step keeps the loss in its limit.
+        CheckpointError: One of them is not a readable model, or holds NaN.
+        OutputError: `out` is not empty, or the disk is full.
+    """
+    source, source_headers = open_model(source_base)
+    with source:
+        tuned, tuned_headers = open_model(fine_tuned)
+        with tuned:
+            given = provenance or Provenance()
+            check_claim(source.folder, given.source_id)
+            check_claim(tuned.folder, given.fine_tuned_id)
+            AdapterBuilder(
+                Model(source, source_headers), Model(tuned, tuned_headers), out,
+                given, coding, sketch, workers, progress or Silent(), trial,
+            ).build(resume=resume)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Lossy codecs tried on held-out text before one is chosen."""

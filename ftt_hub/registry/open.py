@@ -1,0 +1,133 @@
+"""Opening an adapter: a folder, or a reference that a registry resolves and fetches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from ftt_hub import hub
+from ftt_hub.artifact.adapter import Adapter, AdapterHeaders
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
+from ftt_hub.artifact.reader import Container
+from ftt_hub.artifact.remote import remote_entries
+from ftt_hub.errors import RefError
+from ftt_hub.support.paths import PathLike
+from ftt_hub.support.refs import Ref, parse_ref
+
+
+def adapter_folder(
+    text: PathLike, *, revision: str | None = None, registry: PathLike | None = None
+) -> tuple[Path, str | None]:
+    """Folder and pinned revision of an adapter; fetched from the registry when it is a name.
+
+    Raises:
+        RefError: It names nothing.
+        RegistryError: The registry refuses or does not answer.
+    """
+    ref = parse_ref(text, revision=revision)
+    if ref.folder is None:
+        from ftt_hub.registry.choose import choose_registry  # folders need no registry
+
+        return choose_registry(registry).fetch(ref)
+    if not (ref.folder / CONFIG_NAME).is_file():
+        raise RefError(
+            f"no {CONFIG_NAME} there",
+            where=ref.folder,
+            expected="a transfer adapter",
+            hint="Name a folder made by ftt-hub extract, or namespace/name in a registry.",
+        )
+    return ref.folder, None
+
+
+def open_adapter(
+    text: PathLike, *, revision: str | None = None, registry: PathLike | None = None
+) -> Adapter:
+    """Open an adapter by folder or reference.
+
+    Raises:
+        RefError: It names nothing.
+        IntegrityError: It is damaged.
+        UnsupportedError: It was made for a newer format.
+    """
+    folder, pinned = adapter_folder(text, revision=revision, registry=registry)
+    config = read_config(folder)
+    return Adapter(str(text), folder, pinned, config, Container(folder))
+
+
+class HasAdapter(Protocol):
+    """Something that holds an opened adapter, such as a `TransferAdapter`."""
+
+    @property
+    def opened(self) -> Adapter:
+        """The adapter."""
+
+
+AdapterLike = PathLike | HasAdapter
+"""An adapter as users name one: its folder, its reference, or an opened one."""
+
+
+def as_opened(
+    adapter: AdapterLike, *, revision: str | None = None, registry: PathLike | None = None
+) -> Adapter:
+    """The opened adapter; a folder or reference is opened, by `open_adapter`."""
+    if isinstance(adapter, str | Path):
+        return open_adapter(adapter, revision=revision, registry=registry)
+    return adapter.opened
+
+
+def adapter_headers(
+    text: PathLike, *, revision: str | None = None, registry: PathLike | None = None
+) -> AdapterHeaders:
+    """What is known of an adapter without its frames; of one on the Hub by ranged reads alone.
+
+    Raises:
+        RefError: It names nothing.
+        IntegrityError: It is damaged.
+        UnsupportedError: It was made for a newer format.
+    """
+    ref = parse_ref(text, revision=revision)
+    if ref.folder is None and not hub.is_offline():
+        from ftt_hub.registry.choose import choose_registry
+        from ftt_hub.registry.hf import HubRegistry, read_manifest
+
+        chosen = choose_registry(registry)
+        if isinstance(chosen, HubRegistry):
+            name, commit = chosen.resolve(ref)
+            config = read_manifest(name, commit)
+            if config is None:
+                raise RefError(f"no {CONFIG_NAME} there", where=ref, expected="a transfer adapter")
+            return remote_headers(str(text), name, commit, config)
+    with open_adapter(text, revision=revision, registry=registry) as opened:
+        return opened.headers
+
+
+def remote_headers(label: str, name: str, commit: str, config: AdapterConfig) -> AdapterHeaders:
+    """Headers of an adapter on the Hub whose manifest is known already.
+
+    Raises:
+        IntegrityError: Its container is damaged.
+        HubError: The Hub does not answer.
+    """
+
+    def file(filename: str) -> Path | None:
+        return hub.download_file(name, commit, filename) if filename in config.files else None
+
+    def read(filename: str, start: int, length: int) -> bytes:
+        return hub.read_range(name, commit, filename, start, length)
+
+    entries = remote_entries(config, read, name)
+    return AdapterHeaders(label, commit, config, entries, file)
+
+
+def registered_name(text: str) -> Ref:
+    """A reference to an adapter in a registry.
+
+    Raises:
+        RefError: It is a folder, or malformed.
+    """
+    ref = parse_ref(text)
+    if ref.name is None:
+        raise RefError(
+            "a folder has no versions", where=text, expected="namespace/name in a registry"
+        )
+    return ref

@@ -1,0 +1,1 @@
+"""What every layer may use: paths, references, staging, threads, progress, findings."""

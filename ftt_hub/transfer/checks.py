@@ -1,0 +1,174 @@
+"""Compatibility from headers alone: architecture, tensors, config, licence and cost.
+
+Each check returns findings; nothing here reads a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ftt_hub.artifact.index import ADDED, DELTA, RESIZED, TensorEntry
+from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.support.findings import Finding, accepted, rejected, warned
+
+STRUCTURAL = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "hidden_activation",
+    "activation_function",
+    "num_experts_per_tok",
+    "layer_types",
+)
+"""Config keys that change the function without changing any tensor's shape."""
+
+ROPE = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor")
+
+IGNORED = frozenset(
+    (
+        "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures",
+        "use_cache", "auto_map", "id2label", "label2id", "vocab_size", "tie_word_embeddings",
+        "bos_token_id", "eos_token_id", "pad_token_id", "num_hidden_layers", "model_type",
+        "_attn_implementation", "initializer_range", "problem_type", "num_labels",
+    )
+)  # fmt: skip
+
+Config = Mapping[str, Any]
+
+
+def snapshot(config: Config) -> dict[str, Any]:
+    """What an adapter records of a model config: all but code references and label maps."""
+    left_out = ("auto_map", "id2label", "label2id", "_name_or_path", "transformers_version")
+    return {key: value for key, value in config.items() if key not in left_out}
+
+
+def config_differences(first: Config, second: Config) -> dict[str, list[Any]]:
+    """Keys that matter and differ, with both values (``None``: absent)."""
+    return {
+        key: [first.get(key), second.get(key)]
+        for key in sorted({*first, *second})
+        if key not in IGNORED and first.get(key) != second.get(key)
+    }
+
+
+def check_architecture(source: Config, target: Config) -> Finding:
+    """Same model type?"""
+    mine, theirs = source.get("model_type"), target.get("model_type")
+    if mine == theirs:
+        return accepted("architecture", f"both are {mine}")
+    return rejected("architecture", f"the adapter is for {mine}, the target is {theirs}")
+
+
+def check_config(source: Config, target: Config) -> list[Finding]:
+    """Settings that change the function although no shape differs; the target's are kept."""
+    findings = []
+    for key, (mine, theirs) in config_differences(source, target).items():
+        values = f"{key} is {_short(theirs)} in the target, {_short(mine)} in the source base"
+        if key in STRUCTURAL and mine is not None and theirs is not None:
+            findings.append(rejected("config", values))
+        elif key in ROPE:
+            findings.append(warned("rope", f"{values}; the target's is kept"))
+        else:
+            findings.append(warned("config", f"{values}; the target's is kept"))
+    return findings or [accepted("config", "no difference that matters")]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
+
+
+def check_names(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> list[Finding]:
+    """Does the target have every tensor that Δ changes?"""
+    wanted = {name for name, e in entries.items() if e.role in (DELTA, RESIZED)}
+    missing = wanted - target.tensors.keys()
+    findings = []
+    if missing:
+        count = f"{len(missing)} of {len(wanted)} changed tensors are not in the target"
+        findings.append(rejected("tensors", f"{count}: {_names(missing)}"))
+    added = {n for n, e in entries.items() if e.role == ADDED and n not in target.tensors}
+    if added:
+        reason = f"fine-tuning added {len(added)} tensors, which the result gets: {_names(added)}"
+        findings.append(warned("tensors", reason))
+    extra = target.tensors.keys() - entries.keys()
+    if extra and not missing:
+        reason = f"{len(extra)} tensors of the target are unknown to the adapter and stay"
+        findings.append(warned("tensors", f"{reason}: {_names(extra)}"))
+    return findings or [accepted("tensors", f"all {len(wanted)} changed tensors are there")]
+
+
+def check_shapes(
+    entries: Mapping[str, TensorEntry], target: ModelHeaders, vocabulary: Iterable[str]
+) -> list[Finding]:
+    """Same shapes, but for vocabulary tensors, whose rows are aligned?"""
+    aligned = set(vocabulary)
+    findings = []
+    for name, entry in entries.items():
+        info = target.tensors.get(name)
+        if info is None or entry.slot is None or info.shape == entry.shape:
+            continue
+        if name in aligned and info.shape[1:] == entry.shape[1:]:
+            continue
+        shapes = f"{name} is {list(info.shape)} in the target, {list(entry.shape)} in the adapter"
+        findings.append(rejected("shapes", shapes))
+    if len(findings) > 4:
+        more = rejected("shapes", f"{len(findings) - 3} more tensors have another shape")
+        findings = [*findings[:3], more]
+    return findings or [accepted("shapes", "all shapes agree")]
+
+
+def check_dtypes(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> Finding:
+    """Which dtype does the result have?"""
+    pairs = {
+        (entry.weight_dtype.name, target.tensors[name].dtype.name)
+        for name, entry in entries.items()
+        if entry.slot is not None and name in target.tensors
+    }
+    other = sorted(f"{mine} onto {theirs}" for mine, theirs in pairs if mine != theirs)
+    wrong = [n for n, e in entries.items() if e.slot is not None and n in target.tensors
+             and not target.tensors[n].dtype.is_float]  # fmt: skip
+    if wrong:
+        reason = "the target stores changed tensors as integers or in 8 bits"
+        return rejected("dtype", f"{reason}: {_names(wrong)}; use its unquantized version")
+    if other:
+        return warned("dtype", f"Δ and target differ ({', '.join(other)}); the target's is kept")
+    return accepted("dtype", "same dtype")
+
+
+def check_quantization(target: ModelHeaders) -> list[Finding]:
+    """Is the target stored quantized?"""
+    if target.config.get("quantization_config"):
+        reason = "the target is stored quantized; add Δ to its unquantized version, then quantize"
+        return [rejected("quantization", reason)]
+    return []
+
+
+def check_licence(config: AdapterConfig) -> Finding:
+    """What the adapter's licence is; the target's own licence holds beside it."""
+    if config.license is None:
+        return warned("licence", "the adapter names no licence: ask its author before sharing")
+    return accepted(
+        "licence", f"the adapter is {config.license}; the target's own licence holds as well"
+    )
+
+
+def estimate(config: AdapterConfig, target: ModelHeaders) -> dict[str, int]:
+    """Bytes to download (adapter and target), to store merged, and to hold while loading."""
+    adapter = sum(int(facts["size"]) for facts in config.files.values())
+    largest = max((info.nbytes for info in target.tensors.values()), default=0)
+    return {
+        "adapter_download": adapter,
+        "target_download": target.nbytes,
+        "merged_disk": target.nbytes,
+        "load_memory": target.nbytes + largest,
+        "apply_memory": 300 << 20,
+    }
