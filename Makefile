@@ -9,10 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HUB1 := .venv-hub-1
-PURE_TESTS := tests/test_delta.py tests/test_codecs.py tests/test_rotated.py tests/test_coding.py \
-  tests/test_extract_apply.py tests/test_attacks.py tests/test_loading.py
-HUB_TESTS := tests/test_registries.py tests/test_ranged_reads.py tests/test_hub_failures.py \
-  tests/test_browse.py tests/test_hub_cli.py
+PURE_TESTS := tests/tensors/test_delta.py tests/codecs tests/extraction/test_coding.py \
+  tests/extraction/test_extract_apply.py tests/artifact/test_attacks.py tests/transfer/test_loading.py
+HUB_TESTS := tests/registry/test_registries.py tests/hub/test_ranged_reads.py \
+  tests/hub/test_failures.py tests/catalogue/test_browse.py tests/cli/test_hub_cli.py
 
 .PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah check bench install clean
 
@@ -68,7 +68,7 @@ $(HUB1)/.installed: $(STAMP)
 test-olah: install
 	$(PYTHON) -m venv .venv-olah
 	.venv-olah/bin/python -m pip install --quiet olah==0.5.4
-	FTT_HUB_OLAH=$(CURDIR)/.venv-olah/bin/python $(BIN)/python -m pytest -m '' tests/test_olah.py
+	FTT_HUB_OLAH=$(CURDIR)/.venv-olah/bin/python $(BIN)/python -m pytest -m '' tests/registry/test_olah.py
 
 check: install
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) scripts/check

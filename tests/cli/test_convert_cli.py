@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 from ftt_hub.cli.main import main
 from models import TinyFamily, load_state, same_bits
+from peft_adapters import T, make_adapter, merged_by_peft
 from safetensors.torch import load_file
-from test_from_peft import T, make_adapter, merged_by_peft
 
 import ftt_hub
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 import transformers
 from models import TinyFamily, drifted, random_state, same_bits, save_model
-from test_torch_sum import SIZE, low_bits, random_bits
+from random_bits import SIZE, low_bits, random_bits
 
 import ftt_hub
 from ftt_hub.errors import DeviceMemoryError, FttError, NonFiniteError
@@ -243,6 +243,6 @@ def test_a_device_that_is_full_while_loading_is_one_typed_error(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would measure")
 def test_the_benchmark_says_that_there_is_no_device() -> None:
-    script = Path(__file__).parent.parent / "benchmarks" / "gpu_load.py"
+    script = Path(__file__).parents[3] / "benchmarks" / "gpu_load.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout == "no CUDA device\n"

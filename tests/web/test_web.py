@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 playwright.expect.set_options(timeout=15_000)
-SHOTS = Path(__file__).parents[1] / "build" / "screenshots"
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 SHOWN = ".ftt-list, .ftt-adapter, .ftt-panel"
 
 
@@ -453,7 +453,7 @@ def test_options_of_the_page_need_the_page() -> None:
     assert CliRunner().invoke(command, ["--web", "--json"]).exit_code == 2
 
 
-SPACE = Path(__file__).parents[1] / "examples" / "space"
+SPACE = Path(__file__).parents[2] / "examples" / "space"
 
 
 @pytest.mark.slow

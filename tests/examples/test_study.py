@@ -29,7 +29,7 @@ from controlled_study.study import plan, run_study
 from controlled_study.tasks import equations, held_out, training, unseen
 from controlled_study.tuning import steps_to_do
 
-STUDY = Path(__file__).parent.parent / "examples" / "controlled_study"
+STUDY = Path(__file__).parents[2] / "examples" / "controlled_study"
 DOCS = STUDY.parents[1] / "docs"
 RESULTS = STUDY / "results" / "small.json"
 CONFIGS = ("small", "gpu")

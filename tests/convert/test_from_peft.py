@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 from models import TinyFamily, load_state, same_bits
-from peft import PeftModel, get_peft_model
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils.peft_types import PeftType
+from peft_adapters import T, make_adapter, merged_by_peft
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 import ftt_hub
 from ftt_hub.checkpoint.resolve import open_model
@@ -28,7 +26,6 @@ from ftt_hub.extraction.trials.trial import LossTrial
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's notes on training; ours are asked for
 
-T = {"target_modules": ["q_proj", "v_proj", "down_proj"]}
 WORKS: dict[str, dict[str, Any]] = {
     "ADALORA": {**T, "init_r": 4, "target_r": 2, "total_step": 10},
     "BOFT": {**T, "boft_block_size": 4},
@@ -68,27 +65,6 @@ ELSEWHERE = {
     "BEFT": "changes biases, which this model has none of",
 }
 """Methods that merge, but not on this machine or this model."""
-
-
-def make_adapter(base: Path, out: Path, kind: str, **settings: Any) -> Path:
-    """An adapter as after training: everything trainable has moved."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](task_type="CAUSAL_LM", **settings)
-    adapted = get_peft_model(model, config)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad and parameter.is_floating_point():
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.add_(0.02 * noise.to(parameter.dtype))
-    adapted.save_pretrained(out)
-    return out
-
-
-def merged_by_peft(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    return dict(PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict())
 
 
 def assert_same_as_peft(base: Path, adapter: Path) -> int:

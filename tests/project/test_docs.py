@@ -10,7 +10,7 @@ import pytest
 
 from ftt_hub.codecs.catalogue import CODECS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 

@@ -82,11 +82,12 @@ def test_any_number_of_threads_and_any_order_of_summation_give_the_same_bits() -
     expected = factors.product(BF16)
     np.testing.assert_array_equal(turned.product(BF16), expected)
     code = (
-        "import sys, hashlib; sys.path.insert(0, 'tests'); from test_factored import *;"
+        "import sys, hashlib; sys.path[:0] = ['tests', 'tests/codecs'];"
+        "from test_factored import *;"
         "print(hashlib.sha256(fix(*low_rank('fp32', (300, 4000), 64)).product(BF16)).hexdigest())"
     )
     words = [sys.executable, "-c", code]
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     seen = {
         subprocess.run(
             words, cwd=root, capture_output=True, text=True, check=True,

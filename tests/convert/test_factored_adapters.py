@@ -11,8 +11,8 @@ import pytest
 import torch
 from models import TinyFamily, config, load_state, same_bits, save_model
 from peft import PeftModel
+from peft_adapters import T, make_adapter, merged_by_peft
 from safetensors.torch import load_file, save_file
-from test_from_peft import T, make_adapter, merged_by_peft
 from transformers import AutoModelForCausalLM
 
 import ftt_hub

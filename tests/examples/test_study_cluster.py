@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 
 from ftt_hub.recycling.recipe import Training, read_recipe
 
-CLUSTER = Path(__file__).parent.parent / "examples" / "controlled_study" / "cluster"
+CLUSTER = Path(__file__).parents[2] / "examples" / "controlled_study" / "cluster"
 RECIPE = CLUSTER / "olmo2-7b.yaml"
 
 

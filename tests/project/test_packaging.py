@@ -15,8 +15,8 @@ import pytest
 
 from ftt_hub import kernels
 
-ROOT = Path(__file__).parent.parent
-LIGHT = ("click", "wrapt")
+ROOT = Path(__file__).parents[2]
+LIGHT = ("click", "lazy_loader", "wrapt")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,10 @@ def test_without_a_compiler_the_package_is_built_without_compiled_code(
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         assert not [name for name in wheel.namelist() if "compiled.abi3" in name]
         wheel.extractall(tmp_path / "site")
-    code = "from ftt_hub import kernels, delta; print(kernels.COMPILED, kernels.__file__)"
+    code = (
+        "from ftt_hub import kernels; from ftt_hub.tensors import delta; "
+        "print(kernels.COMPILED, kernels.__file__)"
+    )
     seen = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
@@ -95,7 +98,7 @@ def test_the_wheel_runs_in_an_empty_environment(built: tuple[Path, Path], tmp_pa
     pip = [sys.executable, "-m", "pip", "--python", python]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", built[0]], check=True)
     for name in LIGHT:
-        found = next(d for d in distributions() if d.metadata["Name"] == name)
+        found = next(d for d in distributions() if d.metadata["Name"].replace("-", "_") == name)
         (site / name).symlink_to(Path(str(found.locate_file(name))))
     script = site.parent.parent.parent / "bin" / "ftt-hub"
     assert script.is_file()

@@ -14,8 +14,8 @@ from hub_fixtures import client, server
 from hub_server import HubServer
 from models import TinyFamily, config, drifted, load_state, same_bits, save_model
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft_adapters import T, make_adapter, merged_by_peft
 from safetensors.torch import load_file
-from test_from_peft import T, make_adapter, merged_by_peft
 
 import ftt_hub
 from ftt_hub.convert.low_rank import Goal

@@ -1,4 +1,4 @@
-"""Adds golden frames that are missing: `python tests/golden/make.py CODEC`."""
+"""Adds golden frames that are missing: `python tests/codecs/golden/make.py CODEC`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from test_codecs import FLOATS, case, grid_block
 from test_factored import FORMS, low_rank
