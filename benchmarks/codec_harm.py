@@ -4,8 +4,8 @@
 
 For every unbiased method: the loss above m_t + Δ divided by noise², noise being ‖Δ̂ − Δ‖/‖m_s‖;
 then the ratio of rotated to stochastic rounding for rows whose noise is within a factor of two.
-`HARM` in ftt_hub/codecs/lossy/rate.py is that ratio. In brackets 95% intervals by resampling windows
-of text (the same for both rows) and seeds.
+`HARM` in ftt_hub/codecs/lossy/rate.py is that ratio. In brackets 95% intervals by resampling
+windows of text (the same for both rows) and seeds.
 """
 
 from __future__ import annotations
