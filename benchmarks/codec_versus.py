@@ -35,8 +35,10 @@ def main() -> None:
     """Print the table."""
     _, seeds = read(sys.argv[1:])
     ours = {name: rows for name, rows in seeds.items() if name.startswith("ours: ")}
-    print("| peer | bits/weight | `quantized`, the best at no more | bits/weight "
-          "| loss, ours − peer's | verdict | better in |")  # fmt: skip
+    print(
+        "| peer | bits/weight | `quantized`, the best at no more | bits/weight "
+        "| loss, ours − peer's | verdict | better in |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, rows in seeds.items():
         if name in ours or name == "Δ itself":

@@ -21,14 +21,18 @@ SORTS = ("name", "updated", "downloads", "likes", "size")
 @click.option("--search", metavar="TEXT", help="Text in name, base, languages, datasets, licence.")
 @click.option("--target", metavar="MODEL", help="Check each adapter's fit, from headers alone.")
 @click.option("--sort", default="name", show_default=True, type=click.Choice(SORTS))
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1),
-              help="Adapters a page.")  # fmt: skip
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Adapters a page."
+)
 @click.option("--page", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--deprecated", is_flag=True, help="Show deprecated adapters, too.")
 @click.option("--web", is_flag=True, help="Serve a page to filter, check and read instead.")
 @click.option("--host", metavar="ADDRESS", help="With --web: where to listen. [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535),
-              help="With --web: port; 0 takes any free one. [default: 7860]")  # fmt: skip
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="With --web: port; 0 takes any free one. [default: 7860]",
+)
 @click.option("--open", "open_page", is_flag=True, help="With --web: open it in the browser.")
 @registry_option
 @json_option
@@ -55,10 +59,16 @@ def command(
         if as_json:
             raise click.UsageError("--web shows a page: leave out --json")
         wanted: dict[str, object] = {
-            "language": language, "source_base": source_base, "dataset": dataset,
-            "license": licence, "search": search, "target": target, "sort": sort,
-            "deprecated": deprecated, "page": page,
-        }  # fmt: skip
+            "language": language,
+            "source_base": source_base,
+            "dataset": dataset,
+            "license": licence,
+            "search": search,
+            "target": target,
+            "sort": sort,
+            "deprecated": deprecated,
+            "page": page,
+        }
         serve_page(wanted, host, port, registry, open_page)
         return
     if host is not None or port is not None or open_page:
@@ -116,8 +126,18 @@ def empty_state(filtered: bool) -> str:
 
 def columns(entries: tuple[BrowseEntry, ...]) -> list[str]:
     """Column titles; downloads and likes only where a registry counts them."""
-    names = ["name", "version", "languages", "source base", "training data", "codec", "size",
-             "fidelity", "licence", "updated"]  # fmt: skip
+    names = [
+        "name",
+        "version",
+        "languages",
+        "source base",
+        "training data",
+        "codec",
+        "size",
+        "fidelity",
+        "licence",
+        "updated",
+    ]
     if any(_is_counted(entry) for entry in entries):
         names += ["downloads", "likes"]
     if any(entry.compatibility is not None for entry in entries):

@@ -12,11 +12,17 @@ from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_
 )
 @click.argument("recipe", type=click.Path())
 @click.argument("out", type=click.Path())
-@click.option("--target", metavar="MODEL",
-              help="Write the merged checkpoint MODEL + Δ instead of an adapter.")  # fmt: skip
+@click.option(
+    "--target", metavar="MODEL", help="Write the merged checkpoint MODEL + Δ instead of an adapter."
+)
 @click.option("--source-base", metavar="MODEL", help="m_s, to decode anchored adapters.")
-@click.option("--max-shard-size", default="5GB", show_default=True, type=ByteSize(),
-              help="Size of a weight file, with --target.")  # fmt: skip
+@click.option(
+    "--max-shard-size",
+    default="5GB",
+    show_default=True,
+    type=ByteSize(),
+    help="Size of a weight file, with --target.",
+)
 @click.option("--force", is_flag=True, help="Go on although the result does not fit the target.")
 @registry_option
 @workers_option
@@ -44,9 +50,16 @@ def command(
 
     with progress_bar() as bar:
         result = combine(
-            recipe, out, target=target, source_base=source_base, max_shard_size=max_shard_size,
-            force=force, registry=registry, workers=workers, progress=bar,
-        )  # fmt: skip
+            recipe,
+            out,
+            target=target,
+            source_base=source_base,
+            max_shard_size=max_shard_size,
+            force=force,
+            registry=registry,
+            workers=workers,
+            progress=bar,
+        )
     for note in result.notes:
         message(f"note: {note}")
     if as_json:

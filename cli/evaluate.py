@@ -18,33 +18,65 @@ if TYPE_CHECKING:
     "--setting global_mmlu_tr --text held-out.txt --plot turkish.png",
 )
 @click.option("--target", required=True, metavar="MODEL", help="m_t, a folder or Hub reference.")
-@click.option("--adapter", "adapters", multiple=True, metavar="ADAPTER",
-              help="Measure m_t + Δ, too; repeatable, each alone.")  # fmt: skip
-@click.option("--model", "models", multiple=True, metavar="MODEL",
-              help="Measure another model, too, such as m_t fine-tuned; repeatable.")  # fmt: skip
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="ADAPTER",
+    help="Measure m_t + Δ, too; repeatable, each alone.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="Measure another model, too, such as m_t fine-tuned; repeatable.",
+)
 @click.option("--scale", default=1.0, show_default=True, help="λ in m_t + λΔ.")
-@click.option("--tasks", "tasks", multiple=True, metavar="TASK,…",
-              help="lm-evaluation-harness tasks by name, YAML files, or JSONL files of prompts "
-              "with completions or choices.")  # fmt: skip
-@click.option("--setting", "settings", multiple=True, metavar="NAME",
-              help="A setting of the paper: gsm8k, math, mmlu, ifeval …; repeatable.")  # fmt: skip
-@click.option("--text", type=click.Path(), metavar="FILE",
-              help="Loss and perplexity on held-out text, plain or JSONL.")  # fmt: skip
+@click.option(
+    "--tasks",
+    "tasks",
+    multiple=True,
+    metavar="TASK,…",
+    help="lm-evaluation-harness tasks by name, YAML files, or JSONL files of prompts "
+    "with completions or choices.",
+)
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="NAME",
+    help="A setting of the paper: gsm8k, math, mmlu, ifeval …; repeatable.",
+)
+@click.option(
+    "--text",
+    type=click.Path(),
+    metavar="FILE",
+    help="Loss and perplexity on held-out text, plain or JSONL.",
+)
 @click.option(
     "--tokens", type=click.IntRange(64), metavar="N", help="--text: scored tokens to use."
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Samples a task, for a trial.")
-@click.option("--num-fewshot", type=click.IntRange(0), metavar="N",
-              help="Examples before the question. [default: as the task says]")  # fmt: skip
-@click.option("--chat-template/--no-chat-template", default=None,
-              help="Ask in the chat template of models that have one. "
-              "[default: as the setting says, else no]")  # fmt: skip
+@click.option(
+    "--num-fewshot",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Examples before the question. [default: as the task says]",
+)
+@click.option(
+    "--chat-template/--no-chat-template",
+    default=None,
+    help="Ask in the chat template of models that have one. "
+    "[default: as the setting says, else no]",
+)
 @click.option("--batch-size", default="1", show_default=True, metavar="N|auto")
 @click.option("--device", metavar="DEVICE", help="Such as cpu or cuda:0. [default: CUDA if any]")
 @click.option("--dtype", default="auto", show_default=True, help="auto: as stored.")
 @click.option("--plot", type=click.Path(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
-@click.option("--record", "recorded", is_flag=True,
-              help="Write the figures into the adapters' cards.")  # fmt: skip
+@click.option(
+    "--record", "recorded", is_flag=True, help="Write the figures into the adapters' cards."
+)
 @registry_option
 @json_option
 def command(
@@ -82,13 +114,22 @@ def command(
     if recorded and not adapters:
         raise click.UsageError("--record writes into the cards of adapters: give --adapter.")
     found = evaluate(
-        target, adapters=adapters, models=models, scale=scale,
+        target,
+        adapters=adapters,
+        models=models,
+        scale=scale,
         tasks=[name for part in tasks for name in part.split(",") if name],
         settings=[name for part in settings for name in part.split(",") if name],
-        text=text, tokens=tokens, asked=Asked(num_fewshot, chat_template, limit),
-        batch_size=_batch(batch_size), device=device, dtype=dtype, registry=registry,
-        notify=message, bars=sys.stderr.isatty(),
-    )  # fmt: skip
+        text=text,
+        tokens=tokens,
+        asked=Asked(num_fewshot, chat_template, limit),
+        batch_size=_batch(batch_size),
+        device=device,
+        dtype=dtype,
+        registry=registry,
+        notify=message,
+        bars=sys.stderr.isatty(),
+    )
     if as_json:
         print_json(found.to_json())
     else:
@@ -116,12 +157,18 @@ def print_evaluation(found: Evaluation) -> None:
     from ftt_hub.cli.output import print_table
 
     rows = [
-        (row.line.task if place == 0 else "", row.line.title if place == 0 else "",
-         str(len(row.scores[0].samples)) if place == 0 else "", who.label,
-         _figure(row, place), _interval(row, place), _change(row, place))
+        (
+            row.line.task if place == 0 else "",
+            row.line.title if place == 0 else "",
+            str(len(row.scores[0].samples)) if place == 0 else "",
+            who.label,
+            _figure(row, place),
+            _interval(row, place),
+            _change(row, place),
+        )
         for row in found.rows
         for place, who in enumerate(found.contestants)
-    ]  # fmt: skip
+    ]
     columns = ("task", "metric", "n", "model", "value", "95% interval", "change, paired")
     print_table(None, columns, rows)
 

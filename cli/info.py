@@ -12,10 +12,15 @@ from ftt_hub.artifact.manifest import AdapterConfig
 @click.argument("adapter")
 @click.option("--revision", help="Branch, tag or commit.")
 @click.option("--layers", is_flag=True, help="Also ‖Δ‖/‖m‖ a layer.")
-@click.option("--channels", type=click.Path(), metavar="FILE",
-              help="Write update signals a channel (QuantLRM) to this file.")  # fmt: skip
-@click.option("--source-base", metavar="MODEL",
-              help="--channels of an anchored adapter: its source base.")  # fmt: skip
+@click.option(
+    "--channels",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write update signals a channel (QuantLRM) to this file.",
+)
+@click.option(
+    "--source-base", metavar="MODEL", help="--channels of an anchored adapter: its source base."
+)
 @registry_option
 @json_option
 def command(
@@ -61,9 +66,13 @@ def _export(
 
     with progress_bar() as bar:
         report = export_channels(
-            adapter, out, source_base=source_base, revision=revision, registry=registry,
+            adapter,
+            out,
+            source_base=source_base,
+            revision=revision,
+            registry=registry,
             progress=bar,
-        )  # fmt: skip
+        )
     message(f"{out}: channels of {report.matrices} matrices")
     if not report.exact:
         message("the adapter is lossy: its zeros are not all weights that did not change")

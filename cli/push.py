@@ -40,9 +40,14 @@ def command(
         return
     with progress_bar() as bar:
         result = publish(
-            folder, name, version=version, private=private, create_pr=create_pr,
-            registry=registry, progress=bar,
-        )  # fmt: skip
+            folder,
+            name,
+            version=version,
+            private=private,
+            create_pr=create_pr,
+            registry=registry,
+            progress=bar,
+        )
     if as_json:
         facts = {"ref": result.ref, "changed": result.changed, "location": result.location}
         print_json(facts)

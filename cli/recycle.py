@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 @click.command("recycle", epilog="Example: ftt-hub recycle arithmetic.yaml --dry-run")
 @click.argument("recipe", type=click.Path())
-@click.option("--dry-run", is_flag=True,
-              help="Show the steps, their verdicts, memory and disk; train nothing.")  # fmt: skip
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the steps, their verdicts, memory and disk; train nothing.",
+)
 @json_option
 def command(recipe: str, dry_run: bool, as_json: bool) -> None:
     """Recycle, fine-tune, extract and evaluate for each base version that RECIPE names.
@@ -49,11 +52,15 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
         print_json(result.to_json())
         return
     rows = [
-        (variant, row["step"], *(_loss(row["losses"], key) for key in ("base", "start", "tuned")),
-         _named(variant, row))
+        (
+            variant,
+            row["step"],
+            *(_loss(row["losses"], key) for key in ("base", "start", "tuned")),
+            _named(variant, row),
+        )
         for variant, versions in result.variants.items()
         for row in versions
-    ]  # fmt: skip
+    ]
     head = ("variant", "step", "M", "M + Δ", "fine-tuned", "adapter")
     print_table("held-out loss, nats a token", head, rows)
     print_line(f"{result.out}: {sum(map(len, result.variants.values()))} adapters")
@@ -65,10 +72,18 @@ def _print_plan(plan: Plan) -> None:
     for report in plan.reports:
         print_line(f"{report.adapter} → {report.target}: {report.verdict}")
     rows = [
-        (step.name, step.base, step.parent or "", ", ".join(step.variants) or "for another",
-         step.status, f"{step.parameters / 1e6:,.1f} M", size(step.memory), size(step.disk))
+        (
+            step.name,
+            step.base,
+            step.parent or "",
+            ", ".join(step.variants) or "for another",
+            step.status,
+            f"{step.parameters / 1e6:,.1f} M",
+            size(step.memory),
+            size(step.disk),
+        )
         for step in plan.steps
-    ]  # fmt: skip
+    ]
     head = ("step", "base", "+ Δ of", "gives", "", "parameters", "memory", "work on disk")
     print_table(None, head, rows)
     print_line(f"disk: up to {size(plan.disk)} needed, {size(plan.free)} free")

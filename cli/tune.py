@@ -17,11 +17,17 @@ from ftt_hub.cli.options import json_option, registry_option
 @click.option("--min-scale", default=0.0, show_default=True, help="Least scale to try.")
 @click.option("--max-scale", default=2.0, show_default=True, help="Greatest scale to try.")
 @click.option("--tolerance", default=0.02, show_default=True, help="Width to narrow λ down to.")
-@click.option("--tokens", default=20_000, show_default=True, type=click.IntRange(64),
-              help="Tokens of the text to use.")  # fmt: skip
+@click.option(
+    "--tokens",
+    default=20_000,
+    show_default=True,
+    type=click.IntRange(64),
+    help="Tokens of the text to use.",
+)
 @click.option("--plot", type=click.Path(), help="Save the curve (png, svg or pdf).")
-@click.option("--write", is_flag=True,
-              help="Write the result into the adapters' cards as recommended scale.")  # fmt: skip
+@click.option(
+    "--write", is_flag=True, help="Write the result into the adapters' cards as recommended scale."
+)
 @click.option("--device", help="Where the model runs; default the GPU if there is one.")
 @click.option("--force", is_flag=True, help="Go on although an adapter does not fit.")
 @registry_option
@@ -56,9 +62,16 @@ def command(
         check_plot(plot)
     with progress_bar() as bar:
         found = tune(
-            adapters, target, text, limits=Range(min_scale, max_scale, tolerance), tokens=tokens,
-            registry=registry, device=device, force=force, progress=bar,
-        )  # fmt: skip
+            adapters,
+            target,
+            text,
+            limits=Range(min_scale, max_scale, tolerance),
+            tokens=tokens,
+            registry=registry,
+            device=device,
+            force=force,
+            progress=bar,
+        )
     if plot is not None:
         save_plot(found, plot)
     if write:
@@ -73,5 +86,7 @@ def command(
         None, ("scale", "loss"), [(", ".join(f"{s:g}" for s in k), f"{x:.4f}") for k, x in rows]
     )
     print_line(f"best scale: {', '.join(f'{s:g}' for s in found.scales)}")
-    print_line(f"loss: {found.loss:.4f}; against scale 1: {found.against_one:+.4f}; "
-               f"against the target alone: {found.against_zero:+.4f}")  # fmt: skip
+    print_line(
+        f"loss: {found.loss:.4f}; against scale 1: {found.against_one:+.4f}; "
+        f"against the target alone: {found.against_zero:+.4f}"
+    )

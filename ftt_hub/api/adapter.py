@@ -76,9 +76,14 @@ class TransferAdapter(OnModels):
         from ftt_hub.verdict.verify import verify_target
 
         return verify_target(
-            self.opened, target, depth=depth, text=text, source_base=source_base, other=other,
+            self.opened,
+            target,
+            depth=depth,
+            text=text,
+            source_base=source_base,
+            other=other,
             force=force,
-        )  # fmt: skip
+        )
 
     def apply(self, target_base: PathLike, out_dir: PathLike, *, scale: float = 1.0) -> MergeResult:
         """Write the merged checkpoint; `ftt_hub.apply` has all options."""

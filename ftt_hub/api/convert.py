@@ -56,9 +56,17 @@ def convert_from_peft(
     out = Path(out_dir)
     coding = codec if isinstance(codec, Coding) else Coding(codec)
     from_peft.from_peft(
-        adapter, out, base=base, coding=coding, provenance=provenance, sketch=sketch,
-        workers=workers, resume=resume, force=force, progress=progress,
-    )  # fmt: skip
+        adapter,
+        out,
+        base=base,
+        coding=coding,
+        provenance=provenance,
+        sketch=sketch,
+        workers=workers,
+        resume=resume,
+        force=force,
+        progress=progress,
+    )
     return TransferAdapter.from_pretrained(out)
 
 

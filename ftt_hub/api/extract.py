@@ -58,12 +58,29 @@ def extract(
         from ftt_hub.convert.from_peft import from_peft  # needs torch, which others here do not
 
         from_peft(
-            fine_tuned, out, base=source_base, coding=coding, provenance=provenance, sketch=sketch,
-            workers=workers, resume=resume, force=force, progress=progress, trial=trial,
-        )  # fmt: skip
+            fine_tuned,
+            out,
+            base=source_base,
+            coding=coding,
+            provenance=provenance,
+            sketch=sketch,
+            workers=workers,
+            resume=resume,
+            force=force,
+            progress=progress,
+            trial=trial,
+        )
     else:
         extract_full(
-            source_base, fine_tuned, out, coding, provenance=provenance, sketch=sketch,
-            workers=workers, resume=resume, progress=progress, trial=trial,
-        )  # fmt: skip
+            source_base,
+            fine_tuned,
+            out,
+            coding,
+            provenance=provenance,
+            sketch=sketch,
+            workers=workers,
+            resume=resume,
+            progress=progress,
+            trial=trial,
+        )
     return TransferAdapter.from_pretrained(out)

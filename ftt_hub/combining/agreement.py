@@ -105,16 +105,20 @@ def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
         kinds = (ours.config.get("model_type"), theirs.config.get("model_type"))
         if kinds[0] != kinds[1]:
             raise IncompatibleError(
-                "the adapters are for different architectures", where=other.label,
-                expected=kinds[0], found=kinds[1],
-            )  # fmt: skip
+                "the adapters are for different architectures",
+                where=other.label,
+                expected=kinds[0],
+                found=kinds[1],
+            )
         if not allowed:
             raise IncompatibleError(
-                "the adapters come from different source bases", where=other.label,
-                expected=f"{_base(first)} as {first.label}", found=_base(other),
+                "the adapters come from different source bases",
+                where=other.label,
+                expected=f"{_base(first)} as {first.label}",
+                found=_base(other),
                 hint="Set allow_different_bases: true if the two are close relatives, such as "
                 "successive versions of one model: a Δ then still means the same on either.",
-            )  # fmt: skip
+            )
         notes.append(
             f"{other.label} comes from {_base(other)}, {first.label} from {_base(first)}: the sum "
             "works as far as the two bases, and the target, are close relatives"
@@ -146,15 +150,17 @@ def _check_vocabulary(inputs: Sequence[Input]) -> Input:
                 found=f"{theirs.size if theirs else 'unknown'} tokens",
                 hint="Rows of one id would stand for different tokens; combine adapters that "
                 "added the same tokens.",
-            )  # fmt: skip
+            )
     return changed[0] if changed else inputs[0]
 
 
 def _conflict(what: str, name: str, first: Input, other: Input) -> IncompatibleError:
     return IncompatibleError(
-        what, where=name, found=f"{first.label} and {other.label}",
+        what,
+        where=name,
+        found=f"{first.label} and {other.label}",
         hint="Leave one of the two out, or give it a range of layers without this tensor.",
-    )  # fmt: skip
+    )
 
 
 def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | None:
@@ -178,10 +184,16 @@ def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | 
             chosen = wider(chosen, entry.weight_dtype)
     source = next((e.source for _, e in alive if e.source is not None), None)
     entry = replace(
-        shape_of, dtype=chosen, source=source, fine_tuned=None, slot=1, codec=None, error=None,
+        shape_of,
+        dtype=chosen,
+        source=source,
+        fine_tuned=None,
+        slot=1,
+        codec=None,
+        error=None,
         blocks=tuple(Block(0, 0, n, "") for _, n in whole_rows(shape_of.shape, BLOCK_ELEMENTS)),
         norm=next((e.norm for _, e in stored if e.norm is not None), None),
-    )  # fmt: skip
+    )
     return _taking_part(name, entry, inputs, stored)
 
 
@@ -228,8 +240,11 @@ def _largest(name: str, alive: Sequence[tuple[Input, TensorEntry]]) -> TensorEnt
         if entry.shape != shape or added_here:
             raise _conflict(
                 f"the adapters have other shapes of it, {list(largest.shape)} and "
-                f"{list(entry.shape)}", name, first, item,
-            )  # fmt: skip
+                f"{list(entry.shape)}",
+                name,
+                first,
+                item,
+            )
     return largest
 
 

@@ -90,17 +90,19 @@ class Combination:
         blocks = [i.read(planned.entry.name, start, count) for i in planned.inputs]
         merge = self._merge(planned)
         return _filled(
-            count, planned.entry.name, lambda part: merge([values_of(b, part) for b in blocks],
-                                                          start + part.start),
-        )  # fmt: skip
+            count,
+            planned.entry.name,
+            lambda part: merge([values_of(b, part) for b in blocks], start + part.start),
+        )
 
     def _mean(self, planned: Planned, start: int, count: int) -> DeltaBlock:
         blocks = [i.read(planned.entry.name, start, count) for i in planned.givers]
         total = sum(planned.shares)
         return _filled(
-            count, planned.entry.name,
+            count,
+            planned.entry.name,
             lambda part: weighted_sum([values_of(b, part) for b in blocks], planned.shares) / total,
-        )  # fmt: skip
+        )
 
     def _merge(self, planned: Planned) -> Merge:
         name = planned.entry.name
@@ -111,11 +113,13 @@ class Combination:
 
     def _tensor(self, planned: Planned) -> Tensor:
         return Tensor(
-            planned.entry.name, planned.changes, planned.weights,
+            planned.entry.name,
+            planned.changes,
+            planned.weights,
             [i.key for i in planned.inputs],
             [self._thresholds.get(id(i), 0.0) for i in planned.inputs],
             lambda: chunks_of(planned, planned.inputs),
-        )  # fmt: skip
+        )
 
 
 def chunks_of(planned: Planned, inputs: tuple[Input, ...]) -> Iterator[list[Floats]]:
@@ -181,9 +185,11 @@ def widened(block: DeltaBlock) -> DeltaBlock:
 def _require_finite(bits: Bits, dtype: DType, name: str) -> None:
     if not all_finite(bits, dtype):
         raise NonFiniteError(
-            "the combined Δ overflows its dtype", where=name, expected=dtype.name,
+            "the combined Δ overflows its dtype",
+            where=name,
+            expected=dtype.name,
             hint="Lower the weights, or set dtype: float32.",
-        )  # fmt: skip
+        )
 
 
 class CombinedContainer(Container):

@@ -49,8 +49,9 @@ class CombineResult:
             "notes": list(self.notes),
         }
         if self.merged is not None:
-            value.update(bytes=self.merged.nbytes, tensors=self.merged.tensors,
-                         changed=self.merged.changed)  # fmt: skip
+            value.update(
+                bytes=self.merged.nbytes, tensors=self.merged.tensors, changed=self.merged.changed
+            )
         if self.soup is not None:
             tried = [{"adapters": list(mix), "score": score} for mix, score in self.soup.tried]
             value["soup"] = {"score": self.soup.score, "tried": tried}
@@ -146,6 +147,11 @@ def _merge(
 ) -> MergeResult:
     with prepared(source.adapter, base, force=force) as target:
         return merge(
-            source.adapter, target, out, dtype=source.recipe.dtype, max_shard_size=max_shard_size,
-            workers=settings.workers, progress=settings.progress,
-        )  # fmt: skip
+            source.adapter,
+            target,
+            out,
+            dtype=source.recipe.dtype,
+            max_shard_size=max_shard_size,
+            workers=settings.workers,
+            progress=settings.progress,
+        )

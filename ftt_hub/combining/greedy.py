@@ -90,9 +90,10 @@ def greedy_soup(recipe: Recipe, beside: Path, settings: Settings, *, force: bool
     base = given.get("score_on") or recipe.target
     if base is None:
         raise RecipeError(
-            "a greedy soup is scored on a model", where=recipe.where,
+            "a greedy soup is scored on a model",
+            where=recipe.where,
             hint="Name a target, or score_on among the parameters.",
-        )  # fmt: skip
+        )
     if recipe.where is not None and (Path(recipe.where).parent / str(base)).is_dir():
         base = Path(recipe.where).parent / str(base)
 
@@ -118,9 +119,14 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
     label = " ".join(command)[:120]
     try:
         done = subprocess.run(
-            [*command, str(folder)], capture_output=True, text=True, errors="replace",
-            timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*command, str(folder)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except OSError as error:
         raise ScoringError(
             "the scoring command cannot be run", where=label, found=error.strerror
@@ -132,9 +138,10 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise ScoringError(
-            f"the scoring command failed with exit code {done.returncode}", where=label,
+            f"the scoring command failed with exit code {done.returncode}",
+            where=label,
             found=said[-1][:200] if said else "no message",
-        )  # fmt: skip
+        )
     lines = done.stdout.strip().splitlines()
     try:
         value = float(lines[-1]) if lines else math.nan
@@ -142,9 +149,10 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
         value = math.nan
     if not math.isfinite(value):
         raise ScoringError(
-            "the scoring command printed no number on its last line", where=label,
+            "the scoring command printed no number on its last line",
+            where=label,
             found=repr(lines[-1][:80]) if lines else "nothing",
-        )  # fmt: skip
+        )
     return value
 
 

@@ -114,9 +114,10 @@ def _input(item: Ingredient, recipe: Recipe, settings: Settings, stack: ExitStac
 def _anchor(adapter: Adapter, recipe: Recipe, stack: ExitStack) -> None:
     if recipe.source_base is None:
         raise RecipeError(
-            "an anchored adapter decodes against its source base only", where=adapter.label,
+            "an anchored adapter decodes against its source base only",
+            where=adapter.label,
             hint=f"Name it: source_base: {adapter.config.source_base.id}",
-        )  # fmt: skip
+        )
     source, _ = open_model(recipe.source_base)
     stack.enter_context(source)
     adapter.container.anchor = Anchor(source.label, source.tensors, source.read_bits)

@@ -101,8 +101,12 @@ def check(recipe: Recipe) -> Recipe:
     named = [{"adapter": "a/b"} for _ in recipe.ingredients]
     check_value({**given, "adapters": named}, SCHEMA, RecipeError, lambda *keys: recipe.where)
     if recipe.coding.codec == "anchored":
-        raise RecipeError("there is no fine-tuned model to anchor", where=recipe.where,
-                          expected="codec exact, quantized or auto", found="anchored")  # fmt: skip
+        raise RecipeError(
+            "there is no fine-tuned model to anchor",
+            where=recipe.where,
+            expected="codec exact, quantized or auto",
+            found="anchored",
+        )
     for key, value in recipe.parameters.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise RecipeError(f"{key}: a number must be finite", where=recipe.where, found=value)
@@ -113,8 +117,9 @@ def check(recipe: Recipe) -> Recipe:
             "all weights are zero, so the result would be nothing", where=recipe.where
         )
     if recipe.method == "slerp" and len(recipe.ingredients) != 2:
-        raise RecipeError("slerp takes two adapters", where=recipe.where,
-                          found=len(recipe.ingredients))  # fmt: skip
+        raise RecipeError(
+            "slerp takes two adapters", where=recipe.where, found=len(recipe.ingredients)
+        )
     return recipe
 
 
@@ -122,8 +127,12 @@ def _check_weight(item: Ingredient, method: str) -> None:
     if not math.isfinite(item.weight):
         raise RecipeError("a weight must be a finite number", where=item.where, found=item.weight)
     if method in _POSITIVE and item.weight < 0:
-        raise RecipeError(f"{method} takes weights above zero", where=item.where, found=item.weight,
-                          hint="Only linear, dare and breadcrumbs can subtract.")  # fmt: skip
+        raise RecipeError(
+            f"{method} takes weights above zero",
+            where=item.where,
+            found=item.weight,
+            hint="Only linear, dare and breadcrumbs can subtract.",
+        )
     if method in _UNWEIGHTED and item.weight != 1.0:
         raise RecipeError(f"{method} takes no weights", where=item.where, found=item.weight)
 
@@ -212,8 +221,12 @@ def parse_layers(text: str, where: str | None = None) -> tuple[tuple[int, int], 
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise RecipeError("not a range of layers", where=where, expected="such as 0-3,28-31",
-                              found=part.strip())  # fmt: skip
+            raise RecipeError(
+                "not a range of layers",
+                where=where,
+                expected="such as 0-3,28-31",
+                found=part.strip(),
+            )
         ranges.append((int(match[1]), int(match[2] or match[1])))
     return tuple(ranges)
 

@@ -77,9 +77,11 @@ def _matrices(adapter: Adapter) -> list[TensorEntry]:
     return [
         e
         for e in adapter.container.entries.values()
-        if e.role in (DELTA, UNCHANGED) and len(e.shape) == 2 and e.dtype.is_float
+        if e.role in (DELTA, UNCHANGED)
+        and len(e.shape) == 2
+        and e.dtype.is_float
         and _LAYER.search(e.name)
-    ]  # fmt: skip
+    ]
 
 
 def _blocks(adapter: Adapter, entry: TensorEntry) -> Iterator[tuple[int, Values]]:
@@ -161,9 +163,12 @@ def _signals(
     by_row = (row_abs, row_zeros, row_f * (row_zeros + 1))
     inputs, outputs = (by_row, by_column) if turned else (by_column, by_row)
     return {
-        "input_mean_abs": inputs[0], "input_zeros": inputs[1], "input_importance": inputs[2],
-        "output_mean_abs": outputs[0], "output_zeros": outputs[1],
-    }  # fmt: skip
+        "input_mean_abs": inputs[0],
+        "input_zeros": inputs[1],
+        "input_importance": inputs[2],
+        "output_mean_abs": outputs[0],
+        "output_zeros": outputs[1],
+    }
 
 
 def export_channels(
@@ -192,16 +197,19 @@ def export_channels(
         watch.advance(entry.count)
     watch.finish()
     exact = adapter.config.fidelity.exact
-    header = {n: ("I32" if t.dtype.kind == "i" else "F32", t.shape, t.nbytes)
-              for n, t in tensors.items()}  # fmt: skip
+    header = {
+        n: ("I32" if t.dtype.kind == "i" else "F32", t.shape, t.nbytes) for n, t in tensors.items()
+    }
     metadata = {
         "format": "ftt_hub_channels",
         "version": "1",
-        "x_min": repr(spread.least), "x_mid": repr(spread.middle), "x_max": repr(spread.largest),
+        "x_min": repr(spread.least),
+        "x_mid": repr(spread.middle),
+        "x_max": repr(spread.largest),
         "ratio": repr(RATIO),
         "exact": json.dumps(exact),
         "content_digest": adapter.config.content_digest,
-    }  # fmt: skip
+    }
     with staged_file(out) as partial, writing(out), partial.open("wb") as file:
         file.write(build_header(header, metadata))
         for stored in tensors.values():

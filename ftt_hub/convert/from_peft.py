@@ -202,9 +202,18 @@ def from_peft(
         chosen = coding or Coding(FactoredCodec.id)
         codec = _codec(merged) if chosen.codec == FactoredCodec.id else None
         return AdapterBuilder(
-            Model(opened, headers), Model(merged, tuned), out, known, chosen, sketch,
-            workers, progress or Silent(), trial, _record(found, source), codec,
-        ).build(resume=resume)  # fmt: skip
+            Model(opened, headers),
+            Model(merged, tuned),
+            out,
+            known,
+            chosen,
+            sketch,
+            workers,
+            progress or Silent(),
+            trial,
+            _record(found, source),
+            codec,
+        ).build(resume=resume)
 
 
 def _codec(merged: MergedModel) -> Codec:

@@ -78,9 +78,7 @@ def evaluate(
         scores: Scores = {}
         for task in loaded:
             tell(f"{entrant.contestant.label}: {task.name}")
-            scores |= run_task(
-                entrant, task, limit=wanted.limit, batch_size=batch_size, bars=bars
-            )  # fmt: skip
+            scores |= run_task(entrant, task, limit=wanted.limit, batch_size=batch_size, bars=bars)
         if path is not None:
             tell(f"{entrant.contestant.label}: {path.name}")
             scores |= text_scores(entrant, path, tokens=tokens)
@@ -89,9 +87,13 @@ def evaluate(
     lineup = Lineup(target, adapters, models, scale, registry, device, dtype, bars)
     found = _told_apart(list(lineup.each(visit)))
     return Evaluation(
-        tuple(who for who, _ in found), tuple(facts), _rows(found),
-        harness_version() if loaded else None, wanted.limit, dtype,
-    )  # fmt: skip
+        tuple(who for who, _ in found),
+        tuple(facts),
+        _rows(found),
+        harness_version() if loaded else None,
+        wanted.limit,
+        dtype,
+    )
 
 
 def _ignore(_: str) -> None:

@@ -15,8 +15,14 @@ INSTALL = "pip install 'ftt-hub[eval]'"
 
 
 _FAULTS = (
-    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 """What the harness raises over a task that is not as it expects."""
 
 
@@ -85,14 +91,17 @@ def task_errors(where: str) -> Iterator[None]:
     except _unreached() as error:
         raise HubError(
             "the task's data set is not on this machine, and the Hub was not reached",
-            where=where, found=_said(error),
+            where=where,
+            found=_said(error),
             hint="Unset HF_HUB_OFFLINE or check the network; local YAML and JSONL tasks need none.",
-        ) from error  # fmt: skip
+        ) from error
     except (*_FAULTS, DatasetsError, TemplateError, YAMLError) as error:
         raise TaskError(
-            "the task cannot be run", where=where, found=f"{type(error).__name__}: {_said(error)}",
+            "the task cannot be run",
+            where=where,
+            found=f"{type(error).__name__}: {_said(error)}",
             hint="Check the task's file, and the access to its data set.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _unreached() -> tuple[type[Exception], ...]:

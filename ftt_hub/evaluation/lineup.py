@@ -49,9 +49,13 @@ class Contestant:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form."""
         return {
-            "label": self.label, "kind": self.kind, "reference": self.reference,
-            "revision": self.revision, "digest": self.digest, "scale": self.scale,
-        }  # fmt: skip
+            "label": self.label,
+            "kind": self.kind,
+            "reference": self.reference,
+            "revision": self.revision,
+            "digest": self.digest,
+            "scale": self.scale,
+        }
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,13 @@ class Lineup:
     def _transfer(self, adapter: Adapter) -> Contestant:
         by = "" if self.scale == 1 else f"{self.scale:g}·"
         return Contestant(
-            f"+ {by}Δ {_short(adapter.label)}", TRANSFER, adapter.label, adapter.revision,
-            adapter.config.content_digest, self.scale,
-        )  # fmt: skip
+            f"+ {by}Δ {_short(adapter.label)}",
+            TRANSFER,
+            adapter.label,
+            adapter.revision,
+            adapter.config.content_digest,
+            self.scale,
+        )
 
 
 def _short(label: str) -> str:

@@ -32,9 +32,10 @@ def draw(evaluation: Evaluation, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(
-            "plots need matplotlib, which is not installed", where=path,
+            "plots need matplotlib, which is not installed",
+            where=path,
             hint="Run pip install 'ftt-hub[plot]'.",
-        ) from error  # fmt: skip
+        ) from error
     rows = evaluation.rows[:MOST_PANELS]
     columns = min(COLUMNS, len(rows))
     lines = math.ceil(len(rows) / columns)
@@ -66,9 +67,14 @@ def _panel(panel: Axes, evaluation: Evaluation, row: Row, *, named: bool) -> Non
             found.value, place, xerr=spread, fmt="o", color=COLOURS[who.kind], capsize=3, ms=5
         )
         panel.annotate(
-            f"{found.value:.4g}", (found.value, place), textcoords="offset points", xytext=(0, 6),
-            ha="center", fontsize=7, color="#333333",
-        )  # fmt: skip
+            f"{found.value:.4g}",
+            (found.value, place),
+            textcoords="offset points",
+            xytext=(0, 6),
+            ha="center",
+            fontsize=7,
+            color="#333333",
+        )
     panel.axvline(row.scores[0].value, color="#bbbbbb", lw=0.8, zorder=0)
     panel.set_ylim(count - 0.5, -0.7)
     labels = [_cut(who.label) for who in evaluation.contestants] if named else [""] * count

@@ -58,15 +58,18 @@ def results_of(evaluation: Evaluation, place: int) -> list[EvaluationResult]:
         from_harness = task is None or task.kind == "task"
         found.append(
             EvaluationResult(
-                KIND, _cut(row.line.task),
+                KIND,
+                _cut(row.line.task),
                 metric if row.line.filter == "none" else f"{metric},{row.line.filter}",
-                row.scores[place].value, _told(evaluation, row, place, task),
+                row.scores[place].value,
+                _told(evaluation, row, place, task),
                 split=None if task is None else task.split,
-                target=_cut(named), scale=None if who.scale == 1 else who.scale,
+                target=_cut(named),
+                scale=None if who.scale == 1 else who.scale,
                 source_url=HARNESS_PAGE if from_harness else None,
                 source_name="lm-evaluation-harness" if from_harness else None,
             )
-        )  # fmt: skip
+        )
     return found
 
 

@@ -49,11 +49,15 @@ def facts_of(task: LoadedTask) -> TaskFacts:
     versions = {str((leaf.get_config("metadata") or {}).get("version", "")) for leaf in leaves}
     rows = task.sha256 is not None and leaves[0].get_config("custom_dataset") is not None
     return TaskFacts(
-        task.name, "rows" if rows else "task", shots.pop() if len(shots) == 1 else None,
-        task.setting.chat_template, task.setting.generation or None,
+        task.name,
+        "rows" if rows else "task",
+        shots.pop() if len(shots) == 1 else None,
+        task.setting.chat_template,
+        task.setting.generation or None,
         splits.pop() if len(splits) == 1 else None,
-        (versions.pop() or None) if len(versions) == 1 else None, task.sha256,
-    )  # fmt: skip
+        (versions.pop() or None) if len(versions) == 1 else None,
+        task.sha256,
+    )
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,15 @@ class Evaluation:
         scores = []
         for place, (who, score) in enumerate(zip(self.contestants, row.scores, strict=True)):
             change = row.change(place)
-            scores.append({
-                "model": who.label, **score.to_json(),
-                "change": None if change is None else change.to_json(),
-            })  # fmt: skip
+            scores.append(
+                {
+                    "model": who.label,
+                    **score.to_json(),
+                    "change": None if change is None else change.to_json(),
+                }
+            )
         return {
-            **asdict(row.line), "samples": len(row.scores[0].samples), "scores": scores,
-        }  # fmt: skip
+            **asdict(row.line),
+            "samples": len(row.scores[0].samples),
+            "scores": scores,
+        }

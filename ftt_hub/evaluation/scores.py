@@ -64,8 +64,9 @@ def mean_score(values: Floats, weights: Floats, samples: Sequence[str]) -> Score
     weighted = values * weights
     drawn = resampled(np.stack([weighted, weights], axis=1))
     value = float(weighted.sum() / weights.sum())
-    return Score(value, _standard_error(values, weights, value), drawn[:, 0] / drawn[:, 1],
-                 tuple(samples))  # fmt: skip
+    return Score(
+        value, _standard_error(values, weights, value), drawn[:, 0] / drawn[:, 1], tuple(samples)
+    )
 
 
 def _standard_error(values: Floats, weights: Floats, mean: float) -> float | None:

@@ -116,9 +116,10 @@ def _load(manager: Any, text: str, setting: Setting) -> LoadedTask:
         name = path.name.removesuffix(path.suffix)
         if setting.num_fewshot:
             raise TaskError(
-                "rows of a file have no examples to show first", where=path,
+                "rows of a file have no examples to show first",
+                where=path,
                 hint="Leave out --num-fewshot, or write the task as YAML.",
-            )  # fmt: skip
+            )
         with task_errors(text):
             loaded = manager.load([rows.config(name)])
         return LoadedTask(name, setting, loaded, rows.sha256)
@@ -150,9 +151,10 @@ def _configure(task: LoadedTask) -> None:
     for leaf in task.leaves.values():
         if getattr(leaf, "UNSAFE_CODE", False):
             raise TaskError(
-                "the task runs code that models write", where=leaf.task_name,
+                "the task runs code that models write",
+                where=leaf.task_name,
                 hint="Run it with lm-evaluation-harness itself, in a sandbox.",
-            )  # fmt: skip
+            )
         shots = task.setting.num_fewshot
         leaf.set_config(key="num_fewshot", value=_shots(leaf) if shots is None else shots)
         if task.setting.generation and leaf.get_config("output_type") == "generate_until":

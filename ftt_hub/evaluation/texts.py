@@ -38,9 +38,11 @@ def text_scores(entrant: Entrant, path: Path, *, tokens: int | None) -> Scores:
     score = mean_score(loss.nats / loss.tokens, loss.tokens, keys)
     error = score.standard_error
     perplexity = replace(
-        score, value=loss.perplexity, draws=np.exp(score.draws),
+        score,
+        value=loss.perplexity,
+        draws=np.exp(score.draws),
         standard_error=None if error is None else loss.perplexity * error,
-    )  # fmt: skip
+    )
     return {
         Line(path.name, "loss", higher_is_better=False): score,
         Line(path.name, "perplexity", higher_is_better=False): perplexity,

@@ -35,8 +35,12 @@ from ftt_hub.transfer.apply import apply
 from ftt_hub.verdict.verify import verify
 
 _FREE_TO_CHANGE = (
-    "logging_steps", "report_to", "checkpoint_steps", "per_device_batch_size", "device",
-)  # fmt: skip
+    "logging_steps",
+    "report_to",
+    "checkpoint_steps",
+    "per_device_batch_size",
+    "device",
+)
 """Settings that do not change what is learned, so that a run can go on with others."""
 
 
@@ -154,10 +158,12 @@ class Loop:
         found = read_config(folder).content_digest
         if found != result.get("content_digest"):
             raise RecycleError(
-                f"is not the adapter that step {parent.name} made", where=folder,
-                expected=result.get("content_digest"), found=found,
+                f"is not the adapter that step {parent.name} made",
+                where=folder,
+                expected=result.get("content_digest"),
+                found=found,
                 hint="Restore it, or name another folder as out.",
-            )  # fmt: skip
+            )
         return found
 
     def _merge(self, step: Step, parent: Step) -> None:
@@ -170,9 +176,10 @@ class Loop:
             self.note(f"step {step.name}: Δ of step {parent.name} on {base}: {report.verdict}")
             if report.status is Status.REJECTED:
                 raise IncompatibleError(
-                    f"step {step.name}: Δ of step {parent.name}: {report.verdict}", where=base,
+                    f"step {step.name}: Δ of step {parent.name}: {report.verdict}",
+                    where=base,
                     hint="Name versions of one model as bases.",
-                )  # fmt: skip
+                )
         apply(adapter, base, self._work(step) / "start", progress=self.progress)
 
     def _tokenize(self, step: Step) -> None:
@@ -201,10 +208,14 @@ class Loop:
 
     def _tuning(self, step: Step) -> Tuning:
         return Tuning(
-            f"{self.recipe.name}-{step.name}", self._start(step), self._rows(step),
-            self._work(step) / "checkpoints", self._work(step) / "tuned",
-            fitted(self.recipe.training, self.headers[step.version - 1]), self._template,
-        )  # fmt: skip
+            f"{self.recipe.name}-{step.name}",
+            self._start(step),
+            self._rows(step),
+            self._work(step) / "checkpoints",
+            self._work(step) / "tuned",
+            fitted(self.recipe.training, self.headers[step.version - 1]),
+            self._template,
+        )
 
     def _measure(self, step: Step, label: str, folder: Path) -> None:
         """Held-out loss, once."""
@@ -215,9 +226,14 @@ class Loop:
         limit = positions(self.headers[step.version - 1])
         window = given.get("window") or (None if limit is None else min(limit, 512))
         losses[label] = held_out_loss(
-            folder, validation, tokenizer=self._start(step), chat_template=self._template,
-            tokens=given.get("tokens"), window=window, cpu=on_cpu(self.recipe.training),
-        )  # fmt: skip
+            folder,
+            validation,
+            tokenizer=self._start(step),
+            chat_template=self._template,
+            tokens=given.get("tokens"),
+            window=window,
+            cpu=on_cpu(self.recipe.training),
+        )
         self.state.save()
 
     def _finish(self, step: Step) -> None:
@@ -244,16 +260,22 @@ class Loop:
     def _extract(self, step: Step, tuned: Path, folder: Path) -> None:
         try:
             extract_full(
-                self._base(step), tuned, folder, self.recipe.coding,
-                provenance=self._provenance(step), resume=True, progress=self.progress,
-            )  # fmt: skip
+                self._base(step),
+                tuned,
+                folder,
+                self.recipe.coding,
+                provenance=self._provenance(step),
+                resume=True,
+                progress=self.progress,
+            )
         except ExtractionError as error:
             if "Δ is zero" not in error.what:
                 raise
             raise RecycleError(
-                f"step {step.name}: training changed no weight", where=self.recipe.where,
+                f"step {step.name}: training changed no weight",
+                where=self.recipe.where,
                 hint="Raise learning_rate or max_steps; the first steps warm up from zero.",
-            ) from error  # fmt: skip
+            ) from error
 
     def _provenance(self, step: Step) -> Provenance:
         training = asdict(self.recipe.training)
@@ -285,9 +307,12 @@ class Loop:
             name = target.name if len(self.recipe.variants) == 1 else f"{target.name}-{variant}"
             try:
                 publication = push(
-                    self.adapter(step), name, version=f"{step.version}.0.0",
-                    private=target.private, registry=target.registry,
-                )  # fmt: skip
+                    self.adapter(step),
+                    name,
+                    version=f"{step.version}.0.0",
+                    private=target.private,
+                    registry=target.registry,
+                )
             except FttError as error:
                 error.add_note("The adapter is made; the next run publishes it.")
                 raise

@@ -236,7 +236,9 @@ def _publishing(lined: LinedYaml) -> Publishing | None:
     ref = parse_ref(given["name"]) if "/" in given["name"] else None
     if ref is None or ref.name is None or ref.revision is not None:
         raise RecycleError(
-            "not a repository name", where=lined.place("publish", "name"),
-            expected="namespace/name", found=given["name"],
-        )  # fmt: skip
+            "not a repository name",
+            where=lined.place("publish", "name"),
+            expected="namespace/name",
+            found=given["name"],
+        )
     return Publishing(ref.name, registry, given.get("private", False))

@@ -77,10 +77,13 @@ def _file(data: Data, source: str | Path, split: str, out: Path) -> Path:
     where = f"{source}, split {split}"
     try:
         found = load_dataset(
-            str(source), data.config, split=split, revision=data.revision,
+            str(source),
+            data.config,
+            split=split,
+            revision=data.revision,
             cache_dir=str(out.parent / "cache"),
             download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS,
-        )  # fmt: skip
+        )
     except DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise RecycleError(
@@ -143,9 +146,12 @@ def _write(
     if not count:
         raise RecycleError(
             "the split is empty" if not dropped else "no row has anything to learn in it",
-            where=source, expected="at least one row", found=f"{dropped} rows without any token "
-            f"that is scored within {length}" if dropped else None,
-        )  # fmt: skip
+            where=source,
+            expected="at least one row",
+            found=f"{dropped} rows without any token that is scored within {length}"
+            if dropped
+            else None,
+        )
     return {"count": count, "tokens": tokens, "cut": cut, "dropped": dropped}
 
 
@@ -174,9 +180,11 @@ def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise RecycleError("cannot read the rows", where=source, found=error.strerror) from error
     except UnicodeDecodeError as error:
         raise RecycleError(
-            "the rows are not UTF-8", where=source, found=f"byte {error.start}",
+            "the rows are not UTF-8",
+            where=source,
+            found=f"byte {error.start}",
             hint="Convert the file with iconv.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:

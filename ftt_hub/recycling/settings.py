@@ -20,9 +20,11 @@ def check_arguments(training: Training) -> None:
     for name in training.report_to:
         if name not in (*available, "none"):
             raise RecycleError(
-                "not installed, or unknown", where=f"report_to: {name[:60]}",
-                expected=", ".join(available) or "none", hint=f"pip install {name[:60]}",
-            )  # fmt: skip
+                "not installed, or unknown",
+                where=f"report_to: {name[:60]}",
+                expected=", ".join(available) or "none",
+                hint=f"pip install {name[:60]}",
+            )
 
     known = {field.name for field in fields(SFTConfig) if field.init}
     ours = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
@@ -70,10 +72,11 @@ def on_cpu(training: Training) -> bool:
     found = torch.cuda.is_available()
     if training.device == "cuda" and not found:
         raise RecycleError(
-            "the recipe asks for a GPU and there is none", expected="a CUDA device",
+            "the recipe asks for a GPU and there is none",
+            expected="a CUDA device",
             found=f"torch {torch.__version__} without one",
             hint="Install torch for CUDA and its driver, or set device: auto.",
-        )  # fmt: skip
+        )
     return training.device == "cpu" or not found
 
 

@@ -106,7 +106,8 @@ def read_state(out: Path) -> State:
         raise RecycleError(error.what, where=path, hint="Delete it to start over.") from error
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         raise RecycleError(
-            "not a state file of this release", where=path,
+            "not a state file of this release",
+            where=path,
             hint="Use the release that made it, or name another folder as out.",
-        )  # fmt: skip
+        )
     return State(path, value["steps"], value["hashes"])

@@ -104,9 +104,11 @@ class SoundTrainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
         folder = last_checkpoint(Path(self.args.output_dir))
         kept = "nothing was saved before" if folder is None else f"the last sound one is {folder}"
         raise TrainingError(
-            what, where=f"step {self.state.global_step + 1}", found=found,
+            what,
+            where=f"step {self.state.global_step + 1}",
+            found=found,
             hint=f"Lower learning_rate, or set precision: float32; {kept}.",
-        )  # fmt: skip
+        )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.require_sound()
@@ -134,9 +136,10 @@ def saving(folder: Path) -> Iterator[None]:
             raise
         shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(
-            "cannot be written: the disk is full", where=folder,
+            "cannot be written: the disk is full",
+            where=folder,
             hint="Free some space, then run the command again; it goes on where it stopped.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def last_checkpoint(folder: Path) -> Path | None:

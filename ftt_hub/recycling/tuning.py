@@ -75,8 +75,10 @@ class Tuning:
         last = last_checkpoint(self.work)
         _guarded(
             lambda: trainer.train(resume_from_checkpoint=None if last is None else str(last)),
-            TrainingError, self.label, ranks,
-        )  # fmt: skip
+            TrainingError,
+            self.label,
+            ranks,
+        )
         trainer.require_sound()
         self._save(trainer, ranks)
 
@@ -180,17 +182,19 @@ def _guarded(
         train()
     except torch.OutOfMemoryError as error:
         raise error_type(
-            "out of memory", where=f"training {label}",
+            "out of memory",
+            where=f"training {label}",
             hint="Lower per_device_batch_size or sequence_length, or set gradient_checkpointing.",
-        ) from error  # fmt: skip
+        ) from error
     except RuntimeError as error:
         if ranks.count == 1:
             raise
         raise error_type(
-            "another process of the launch was lost", where=f"training {label}",
+            "another process of the launch was lost",
+            where=f"training {label}",
             found=str(error)[:160],
             hint="Launch the command again; it goes on from the last checkpoint.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:

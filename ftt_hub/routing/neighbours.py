@@ -76,8 +76,9 @@ class Neighbours:
         if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():
             raise FttError(
                 "the features are not one row of finite numbers a text",
-                expected=f"({len(texts)}, width)", found=rows.shape,
-            )  # fmt: skip
+                expected=f"({len(texts)}, width)",
+                found=rows.shape,
+            )
         return rows
 
     def nearest(self, texts: Sequence[str], k: int) -> list[tuple[NDArray[np.intp], Floats]]:

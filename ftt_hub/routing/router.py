@@ -178,8 +178,9 @@ class AdapterRouter(Closing):
         if len(found) != len(group):
             raise FttError(
                 "the function gave another number of answers than texts",
-                expected=len(group), found=len(found),
-            )  # fmt: skip
+                expected=len(group),
+                found=len(found),
+            )
         return dict(zip(group, found, strict=True))
 
     def generate(self, texts: Sequence[str], **options: Any) -> list[str]:

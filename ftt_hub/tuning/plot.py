@@ -59,8 +59,15 @@ def _draw(panel: Axes, result: TuneResult, number: int) -> None:
     panel.plot(*zip(*points, strict=True), marker="o", linestyle=line, markersize=4, color="C0")
     best = result.scales[number]
     error = [[result.loss.value - result.loss.low], [result.loss.high - result.loss.value]]
-    panel.errorbar([best], [result.loss.value], yerr=error, marker="D", color="C3", capsize=3,
-                   label=f"best: {best:g}")  # fmt: skip
+    panel.errorbar(
+        [best],
+        [result.loss.value],
+        yerr=error,
+        marker="D",
+        color="C3",
+        capsize=3,
+        label=f"best: {best:g}",
+    )
     panel.axvline(1.0, color="0.7", linewidth=1)
     panel.set_xlabel(f"scale of {Path(result.adapters[number]).name}")
     panel.legend()

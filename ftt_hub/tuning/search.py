@@ -35,9 +35,10 @@ class Range:
     def __post_init__(self) -> None:
         if not (-1e6 < self.low < self.high < 1e6 and 0 < self.tolerance < self.high - self.low):
             raise FttError(
-                "not a range of scales", expected="least < greatest, and a smaller tolerance",
+                "not a range of scales",
+                expected="least < greatest, and a smaller tolerance",
                 found=f"{self.low:g} to {self.high:g}, tolerance {self.tolerance:g}",
-            )  # fmt: skip
+            )
 
 
 def _optimize() -> Any:
@@ -68,9 +69,11 @@ def search_one(objective: Objective, limits: Range) -> None:
     best = grid[losses.index(min(losses))]
     bounds = (max(limits.low, best - width), min(limits.high, best + width))
     optimize.minimize_scalar(
-        lambda x: objective((float(x),)), bounds=bounds, method="bounded",
+        lambda x: objective((float(x),)),
+        bounds=bounds,
+        method="bounded",
         options={"xatol": limits.tolerance},
-    )  # fmt: skip
+    )
 
 
 def search_several(objective: Objective, count: int, limits: Range) -> None:
@@ -84,13 +87,17 @@ def search_several(objective: Objective, count: int, limits: Range) -> None:
         corner[place] += -step if start + step > limits.high else step
         corners.append(corner)
     optimize.minimize(
-        lambda x: objective(tuple(float(v) for v in x)), corners[0], method="Nelder-Mead",
+        lambda x: objective(tuple(float(v) for v in x)),
+        corners[0],
+        method="Nelder-Mead",
         bounds=[(limits.low, limits.high)] * count,
         options={
-            "initial_simplex": corners, "xatol": limits.tolerance, "fatol": 1e-4,
+            "initial_simplex": corners,
+            "xatol": limits.tolerance,
+            "fatol": 1e-4,
             "maxfev": 30 * count,
         },
-    )  # fmt: skip
+    )
 
 
 def rounded(scales: Sequence[float], limits: Range) -> Scales:

@@ -178,9 +178,10 @@ def write_recommendations(result: TuneResult, adapters: Sequence[str | Path]) ->
         ref = parse_ref(text)
         if ref.folder is None or read_config(ref.folder).content_digest != digest:
             raise FttError(
-                "a recommended scale is written into the card of a local folder", where=text,
+                "a recommended scale is written into the card of a local folder",
+                where=text,
                 hint="Pull the adapter, tune that folder with --write, and push it again.",
-            )  # fmt: skip
+            )
         folders.append(ref.folder)
     gain = max(0.0, -result.against_one.value)
     for folder, scale in zip(folders, result.scales, strict=True):
@@ -239,9 +240,13 @@ class _Trials:
         return TuneResult(
             tuple(adapter.label for adapter in adapters),
             tuple(adapter.config.content_digest for adapter in adapters),
-            target, self._text.label, self._text.tokens,
-            self._limits, scales, best.estimate(),
+            target,
+            self._text.label,
+            self._text.tokens,
+            self._limits,
+            scales,
+            best.estimate(),
             mean_difference(best.nats, one.nats, one.tokens),
             mean_difference(best.nats, zero.nats, zero.tokens),
             tuple((key, loss.mean) for key, loss in self._losses.items()),
-        )  # fmt: skip
+        )

@@ -23,8 +23,16 @@ from ftt_hub.web.shelf import Facets, Shelf
 HERE = Path(__file__).parent
 TITLE = "Transfer adapters"
 _ORDERS = dict(zip(SORTS, ("Name", "Updated", "Downloads", "Likes", "Size"), strict=True))
-_FIELDS = ("search", "language", "source_base", "dataset", "license", "sort", "deprecated",
-           "target")  # fmt: skip
+_FIELDS = (
+    "search",
+    "language",
+    "source_base",
+    "dataset",
+    "license",
+    "sort",
+    "deprecated",
+    "target",
+)
 _EMPTY = Facets({}, {}, {}, {})
 
 
@@ -64,9 +72,14 @@ class Browser:
 
     def _page(self, selection: Selection, known: Any, target: str) -> Any:
         return browse_page(
-            selection.query(), target=target or None, registry=self.shelf.registry,
-            sort=selection.sort, limit=PAGE_ROWS, page=selection.page, known=known,
-        )  # fmt: skip
+            selection.query(),
+            target=target or None,
+            registry=self.shelf.registry,
+            sort=selection.sort,
+            limit=PAGE_ROWS,
+            page=selection.page,
+            known=known,
+        )
 
     def adapter(self, name: str, version: str, target: str) -> str:
         """The page of one adapter."""
@@ -79,9 +92,12 @@ class Browser:
             if not is_repository_name(name):
                 raise RefError("not an adapter's name", where=name[:MAX_TEXT])
             found = info(
-                name, version=version or None, target=target or None,
-                registry=self.shelf.registry, known=self.shelf.summaries(),
-            )  # fmt: skip
+                name,
+                version=version or None,
+                target=target or None,
+                registry=self.shelf.registry,
+                known=self.shelf.summaries(),
+            )
             return views.adapter(found, target, trouble)
         except FttError as error:
             return views.failure(error, "This adapter cannot be shown", back="?")
@@ -151,9 +167,16 @@ def build(browser: Browser) -> gr.Blocks:
         search, *drops, target = fields
         triggers = [search.change, target.submit, target.blur, *(field.input for field in drops)]
         gr.on(
-            triggers, changed, fields, found, trigger_mode="always_last", preprocess=False,
-            show_progress="hidden", js="(...values) => fttHub.remember(values)", **quiet,
-        )  # fmt: skip
+            triggers,
+            changed,
+            fields,
+            found,
+            trigger_mode="always_last",
+            preprocess=False,
+            show_progress="hidden",
+            js="(...values) => fttHub.remember(values)",
+            **quiet,
+        )
     return page
 
 
@@ -165,13 +188,20 @@ def _fields() -> list[Any]:
 
     with gr.Row(elem_classes="ftt-row ftt-first"):
         search = gr.Textbox(
-            value="", label="Search", info="Name, base, language, data",
-            max_length=MAX_TEXT, elem_id="ftt-search", lines=1,
-        )  # fmt: skip
+            value="",
+            label="Search",
+            info="Name, base, language, data",
+            max_length=MAX_TEXT,
+            elem_id="ftt-search",
+            lines=1,
+        )
         target = gr.Textbox(
-            label="Target model", info="Which adapters fit it? For example org/newer-base",
-            max_length=MAX_TEXT, elem_id="ftt-target", lines=1,
-        )  # fmt: skip
+            label="Target model",
+            info="Which adapters fit it? For example org/newer-base",
+            max_length=MAX_TEXT,
+            elem_id="ftt-target",
+            lines=1,
+        )
     with gr.Row(elem_classes="ftt-row ftt-second"):
         drops = [
             drop("Language", "Any language"),
@@ -179,11 +209,13 @@ def _fields() -> list[Any]:
             drop("Training data", "Any dataset"),
             drop("Licence", "Any licence"),
             gr.Dropdown(
-                [(title, name) for name, title in _ORDERS.items()], value="name",
-                label="Sort by", min_width=120,
+                [(title, name) for name, title in _ORDERS.items()],
+                value="name",
+                label="Sort by",
+                min_width=120,
             ),
             gr.Checkbox(label="Deprecated too", elem_id="ftt-deprecated", min_width=120),
-        ]  # fmt: skip
+        ]
     return [search, *drops, target]
 
 

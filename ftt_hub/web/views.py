@@ -38,9 +38,12 @@ def _templates() -> Environment:
 
     folder = Path(__file__).parent
     made = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters.update(size=size, day=day, figure=figure, breakable=breakable)
     made.globals["fits"] = FITS
     return made
@@ -85,10 +88,14 @@ def _row(entry: BrowseEntry, selection: Selection) -> dict[str, object]:
         why = [] if report.status == "accepted" else reasons(report)
         fit = {"status": str(report.status.value), "reasons": why}
     return {
-        "listing": entry.listing, "config": config, "namespace": namespace, "name": name,
-        "bytes": stored_bytes(entry.listing), "fit": fit,
+        "listing": entry.listing,
+        "config": config,
+        "namespace": namespace,
+        "name": name,
+        "bytes": stored_bytes(entry.listing),
+        "fit": fit,
         "address": _address_of(entry.listing.name, selection.target),
-    }  # fmt: skip
+    }
 
 
 def _address_of(name: str, target: str) -> str:
@@ -106,12 +113,19 @@ def results(page: Page, selection: Selection, trouble: FttError | None = None) -
         trouble: Why the target could not be checked.
     """
     pages = max(1, -(-page.total // PAGE_ROWS))
-    return _templates().get_template("results.html").render(
-        rows=[_row(entry, selection) for entry in page.entries],
-        total=page.total, pages=pages, selection=selection, trouble=trouble,
-        counted=any(entry.listing.downloads is not None for entry in page.entries),
-        checked=any(entry.compatibility is not None for entry in page.entries),
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("results.html")
+        .render(
+            rows=[_row(entry, selection) for entry in page.entries],
+            total=page.total,
+            pages=pages,
+            selection=selection,
+            trouble=trouble,
+            counted=any(entry.listing.downloads is not None for entry in page.entries),
+            checked=any(entry.compatibility is not None for entry in page.entries),
+        )
+    )
 
 
 def failure(error: FttError, title: str, back: str | None = None) -> str:
@@ -184,13 +198,22 @@ def adapter(description: AdapterInfo, target: str, trouble: FttError | None = No
     listing, report = description.listing, description.compatibility
     card, digest = description.notes.card, listing.config.content_digest
     records = [_verdict(*item, digest) for item in description.notes.verified.items()]
-    return _templates().get_template("adapter.html").render(
-        listing=listing, config=listing.config, bytes=stored_bytes(listing),
-        versions=description.versions, evaluations=description.evaluations,
-        verified=[record for record in records if record is not None],
-        card=None if card is None else card_html(card),
-        heat=None if description.norms is None else heat_map(description.norms),
-        report=report, target=target, trouble=trouble or description.problem,
-        snippets=snippets(description, target),
-        address=lambda version: f"{_address_of(listing.name, target)}&version={version}",
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("adapter.html")
+        .render(
+            listing=listing,
+            config=listing.config,
+            bytes=stored_bytes(listing),
+            versions=description.versions,
+            evaluations=description.evaluations,
+            verified=[record for record in records if record is not None],
+            card=None if card is None else card_html(card),
+            heat=None if description.norms is None else heat_map(description.norms),
+            report=report,
+            target=target,
+            trouble=trouble or description.problem,
+            snippets=snippets(description, target),
+            address=lambda version: f"{_address_of(listing.name, target)}&version={version}",
+        )
+    )

@@ -11,9 +11,18 @@ import transformers
 from ftt_hub.convert.architecture import describe, described_by_transformers
 from ftt_hub.convert.plain_decoders import PLAIN, describe_plain
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 96,
-         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "head_dim": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 96,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 
 def described(kind: str, **changes: Any) -> tuple[dict[str, Any], list[str]]:

@@ -48,8 +48,10 @@ def router(model: Any, pair: tuple[str, str]) -> Any:
 def logits(model: Any, part: list[str]) -> list[torch.Tensor]:
     words = AutoTokenizer.from_pretrained(model.name_or_path)
     with torch.no_grad():
-        return [model(**words(t, return_tensors="pt", return_token_type_ids=False)).logits[0]
-                for t in part]  # fmt: skip
+        return [
+            model(**words(t, return_tensors="pt", return_token_type_ids=False)).logits[0]
+            for t in part
+        ]
 
 
 def test_texts_go_to_the_adapter_of_their_nearest_examples(router, pair) -> None:
