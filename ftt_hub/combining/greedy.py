@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import math
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ftt_hub.combining.opening import Settings, opened
-from ftt_hub.combining.recipe import Ingredient, Recipe, RecipeError, with_ingredients
+from ftt_hub.combining.recipe import Ingredient, Recipe
 from ftt_hub.errors import FttError
-from ftt_hub.support.staging import writing
-from ftt_hub.transfer.merge import merge
-from ftt_hub.transfer.prepare import prepared
 
 
 class ScoringError(FttError):
@@ -26,7 +21,7 @@ class ScoringError(FttError):
 
 @dataclass(frozen=True)
 class Soup:
-    """What a greedy soup came to.
+    """The result of a greedy soup.
 
     Attributes:
         ingredients: Those that stayed, best first.
@@ -45,7 +40,13 @@ def choose(
     *,
     lower_is_better: bool = False,
 ) -> Soup:
-    """Sort by score alone, then add whatever does not make the mix worse."""
+    """Order the ingredients by their own score, then add each that does not make the mix worse.
+
+    Args:
+        ingredients: At least one.
+        score: Scores the average of some of them.
+        lower_is_better: Whether a smaller score is better.
+    """
     sign = -1.0 if lower_is_better else 1.0
     tried: list[tuple[tuple[str, ...], float]] = []
 
@@ -68,46 +69,6 @@ def _name(item: Ingredient) -> str:
     if isinstance(item.adapter, Recipe):
         return Path(item.adapter.where or "recipe").name
     return str(item.adapter if isinstance(item.adapter, str | Path) else item.adapter.opened.label)
-
-
-def greedy_soup(recipe: Recipe, beside: Path, settings: Settings, *, force: bool) -> Soup:
-    """Choose the ingredients of a recipe's soup by its scoring command.
-
-    The command gets the folder of a merged checkpoint as its last argument, and the last line of
-    its output is the score. The folder is removed afterwards.
-
-    Args:
-        recipe: Of method ``greedy_soup``.
-        beside: A folder on the disk that merged checkpoints are written to.
-        settings: Registry, threads, progress.
-        force: Merge with a target in spite of a rejection.
-
-    Raises:
-        RecipeError: There is no model to score on.
-        ScoringError: The command fails or prints no number.
-    """
-    given = recipe.parameters
-    base = given.get("score_on") or recipe.target
-    if base is None:
-        raise RecipeError(
-            "a greedy soup is scored on a model",
-            where=recipe.where,
-            hint="Name a target, or score_on among the parameters.",
-        )
-    if recipe.where is not None and (Path(recipe.where).parent / str(base)).is_dir():
-        base = Path(recipe.where).parent / str(base)
-
-    def score(mix: Sequence[Ingredient]) -> float:
-        with writing(beside):
-            beside.mkdir(parents=True, exist_ok=True)
-            holder = tempfile.TemporaryDirectory(prefix=".soup-", dir=beside)
-        with holder as work, opened(with_ingredients(recipe, mix), "soup", settings) as mixed:
-            folder = Path(work) / "model"
-            with prepared(mixed.adapter, base, force=force) as target:
-                merge(mixed.adapter, target, folder, workers=settings.workers)
-            return run_command(given["command"], folder, given.get("timeout"))
-
-    return choose(recipe.ingredients, score, lower_is_better=given.get("lower_is_better", False))
 
 
 def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> float:
@@ -136,11 +97,11 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
             "the scoring command takes too long", where=label, expected=f"≤ {timeout:g} s"
         ) from error
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        errors = done.stderr.strip().splitlines()
         raise ScoringError(
             f"the scoring command failed with exit code {done.returncode}",
             where=label,
-            found=said[-1][:200] if said else "no message",
+            found=errors[-1][:200] if errors else "no message",
         )
     lines = done.stdout.strip().splitlines()
     try:

@@ -12,8 +12,7 @@ from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
-from ftt_hub.combining.agreement import Agreement
-from ftt_hub.combining.inputs import Input
+from ftt_hub.combining.inputs import Agreement, Input
 from ftt_hub.combining.recipe import Recipe
 from ftt_hub.extraction.summary import digest, summary
 from ftt_hub.support.licences import combine_licences

@@ -25,8 +25,8 @@ from models import (
 
 import ftt_hub
 from ftt_hub.codecs.lossy.dither import uniforms
-from ftt_hub.combining.statistics import kept, magnitudes_at
 from ftt_hub.extraction.builder import Provenance
+from ftt_hub.tensors.order_statistics import kept, magnitudes_at
 
 State = dict[str, torch.Tensor]
 Reference = Callable[[list[State]], State]
