@@ -103,7 +103,7 @@ class Bar:
         self._bar, self._lock = bar, threading.Lock()
         self._task: TaskID | None = None
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int, unit: str = "bytes") -> None:
         """A stage begins."""
         with self._lock:
             self._task = self._bar.add_task(stage, total=total)

@@ -127,7 +127,7 @@ class Builder:
 
     def _encode(self, folder: Path, codec: Codec) -> dict[str, TensorResult]:
         todo = sorted(enumerate(self._changed()), key=lambda item: -item[1].entry.count)
-        self.progress.start("combining", sum(p.entry.count for _, p in todo))
+        self.progress.start("combining", sum(p.entry.count for _, p in todo), "weights")
 
         def run(item: tuple[int, CombinedTensor]) -> TensorResult:
             number, combined = item

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftt_hub.combining.greedy import Soup
 from ftt_hub.transfer.merge import MergeResult
+
+if TYPE_CHECKING:
+    from ftt_hub.combining.greedy import Soup
 
 
 @dataclass(frozen=True)

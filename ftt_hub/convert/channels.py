@@ -186,7 +186,7 @@ def export_channels(
     require_free_file(out)
     watch = progress or Silent()
     entries = _matrices(adapter)
-    watch.start("measuring", sum(e.count for e in entries))
+    watch.start("measuring", sum(e.count for e in entries), "weights")
     spread = measure_spread(adapter, entries)
     turned = adapter.config.source_base.config.get("model_type") in _TRANSPOSED
     tensors: dict[str, NDArray[np.generic]] = {}

@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
-from ftt_hub.errors import OutputError
-from ftt_hub.recycling.recipe import RecycleError
+from ftt_hub.errors import OutputError, RecycleError
 from ftt_hub.support.progress import Progress
 from ftt_hub.support.staging import output_error, write_atomic
 
@@ -33,11 +32,11 @@ class TrainingError(RecycleError):
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Tells our progress how far the Trainer is.
+    """Reports the Trainer's optimizer steps to our progress.
 
     Args:
-        progress: Watches.
-        stage: Its name there.
+        progress: Receives progress events.
+        stage: Name of the stage.
     """
 
     def __init__(self, progress: Progress, stage: str) -> None:
@@ -46,20 +45,20 @@ class Watcher(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The steps done before a kill count."""
-        self._progress.start(self._stage, state.max_steps)
+        """Start the stage; steps done before a kill count as done."""
+        self._progress.start(self._stage, state.max_steps, "steps")
         self._progress.advance(state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """One optimizer step."""
+        """Report one optimizer step."""
         self._progress.advance(1)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The last step."""
+        """Finish the stage."""
         self._progress.finish()
 
 
@@ -144,8 +143,8 @@ def saving(folder: Path) -> Iterator[None]:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{_COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{_COMPLETE}")]
+    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
 def drop_unfinished(folder: Path) -> None:

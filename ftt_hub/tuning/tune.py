@@ -214,7 +214,7 @@ class _Trials:
         key = rounded(scales, self._limits)
         if key not in self._losses:
             named = ", ".join(f"{scale:g}" for scale in key)
-            self._progress.start(f"scale {named}", len(self._text.windows))
+            self._progress.start(f"scale {named}", len(self._text.windows), "windows")
             moved = self._arrangement.moves_rows  # then its tokens need their rows at scale 0 too
             self._arrangement.set([scale if scale or moved else None for scale in key])
             self._losses[key] = measure(

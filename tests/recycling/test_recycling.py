@@ -13,10 +13,10 @@ from recycling_models import CHAT, make_bases, text_rows, write_recipe, write_ro
 from transformers import AutoTokenizer
 
 import ftt_hub
-from ftt_hub.errors import FttError, IncompatibleError, MissingExtraError
+from ftt_hub.errors import FttError, IncompatibleError, MissingExtraError, RecycleError
 from ftt_hub.recycling import extra
 from ftt_hub.recycling.plan import make_plan
-from ftt_hub.recycling.recipe import RecycleError, read_recipe
+from ftt_hub.recycling.recipe import read_recipe
 from ftt_hub.recycling.recycle import Recycled
 from ftt_hub.recycling.rows import tokenize
 from ftt_hub.recycling.steps import result_step, steps_of
