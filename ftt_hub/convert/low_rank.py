@@ -24,7 +24,7 @@ SMALL = 1e-4
 OVERSAMPLE = 16
 ITERATIONS = 4
 FIRST_RANK = 32
-"""Where the search for a rank begins, for matrices too large for the Gram matrix."""
+"""First rank that the search tries, for matrices too large for the Gram matrix."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def factorize(matrix: torch.Tensor, goal: Goal, *, seed: int = 0) -> Factors:
     Args:
         matrix: 2-D, float32, on any device.
         goal: Rank, energy or error.
-        seed: Of the random test vectors.
+        seed: Seed for the random test vectors.
     """
     if matrix.shape[0] > matrix.shape[1]:
         turned = factorize(matrix.T, goal, seed=seed)
@@ -145,9 +145,9 @@ def _rank(values: torch.Tensor, goal: Goal, square: float) -> int:
     """Components to keep, of squared singular values in descending order."""
     if goal.share is None:
         return min(goal.rank or 1, len(values))
-    held = torch.cumsum(values.double(), 0)
-    wanted = goal.share * square
-    return min(len(values), 1 + int(torch.searchsorted(held, torch.tensor(wanted).to(held))))
+    sums = torch.cumsum(values.double(), 0)
+    enough = torch.tensor(goal.share * square).to(sums)
+    return min(len(values), 1 + int(torch.searchsorted(sums, enough)))
 
 
 def _gram(matrix: torch.Tensor) -> torch.Tensor:

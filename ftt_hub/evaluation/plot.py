@@ -44,9 +44,9 @@ def draw(evaluation: Evaluation, path: Path) -> None:
         figsize=(1.2 + 3.6 * columns, lines * (1.1 + 0.36 * models)), layout="constrained"
     )
     FigureCanvasAgg(figure)
-    for place, row in enumerate(rows):
-        panel = figure.add_subplot(lines, columns, place + 1)
-        _panel(panel, evaluation, row, named=place % columns == 0)
+    for number, row in enumerate(rows):
+        panel = figure.add_subplot(lines, columns, number + 1)
+        _panel(panel, evaluation, row, named=number % columns == 0)
     try:
         figure.savefig(path, dpi=160)
     except OSError as error:
@@ -60,15 +60,18 @@ def draw(evaluation: Evaluation, path: Path) -> None:
 def _panel(panel: Axes, evaluation: Evaluation, row: Row, *, named: bool) -> None:
     """One metric: the models from top to bottom, m_t's value as a line through all."""
     count = len(evaluation.contestants)
-    for place, (who, score) in enumerate(zip(evaluation.contestants, row.scores, strict=True)):
-        found = score.estimate
-        spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+    for number, (who, score) in enumerate(zip(evaluation.contestants, row.scores, strict=True)):
+        estimate = score.estimate
+        spread = [
+            [max(0.0, estimate.value - estimate.low)],
+            [max(0.0, estimate.high - estimate.value)],
+        ]
         panel.errorbar(
-            found.value, place, xerr=spread, fmt="o", color=COLOURS[who.kind], capsize=3, ms=5
+            estimate.value, number, xerr=spread, fmt="o", color=COLOURS[who.kind], capsize=3, ms=5
         )
         panel.annotate(
-            f"{found.value:.4g}",
-            (found.value, place),
+            f"{estimate.value:.4g}",
+            (estimate.value, number),
             textcoords="offset points",
             xytext=(0, 6),
             ha="center",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ftt_hub.artifact.card_results import MAX_TEXT, EvaluationResult
-from ftt_hub.evaluation.lineup import TRANSFER
+from ftt_hub.evaluation.contestants import TRANSFER
 from ftt_hub.evaluation.report import Evaluation, Row, TaskFacts
 from ftt_hub.registry.evaluations import record_evaluations
 from ftt_hub.support.refs import parse_ref
@@ -25,7 +25,7 @@ def record(evaluation: Evaluation, *, registry: str | Path | None = None) -> lis
     A figure of the same task, metric, target and scale is replaced; content and digest stay.
 
     Args:
-        evaluation: What was found.
+        evaluation: The comparison.
         registry: ``"hf"`` or a folder.
 
     Returns:
@@ -36,33 +36,33 @@ def record(evaluation: Evaluation, *, registry: str | Path | None = None) -> lis
         OutputError: A card cannot be written.
     """
     changed = []
-    for place, who in enumerate(evaluation.contestants):
+    for number, who in enumerate(evaluation.contestants):
         if who.kind != TRANSFER:
             continue
         ref = parse_ref(who.reference)
-        results = results_of(evaluation, place)
+        results = results_of(evaluation, number)
         if record_evaluations(ref.folder or ref.name or "", results, registry=registry):
             changed.append(who.reference)
     return changed
 
 
-def results_of(evaluation: Evaluation, place: int) -> list[EvaluationResult]:
+def results_of(evaluation: Evaluation, number: int) -> list[EvaluationResult]:
     """One contestant's figures as a card holds them."""
-    target, who = evaluation.contestants[0], evaluation.contestants[place]
+    target, who = evaluation.contestants[0], evaluation.contestants[number]
     named = target.label if target.revision is None else f"{target.label}@{target.revision}"
     facts = {facts.name: facts for facts in evaluation.tasks}
-    found = []
+    results = []
     for row in evaluation.rows:
         task = facts.get(row.line.task)
         metric = row.line.metric
         from_harness = task is None or task.kind == "task"
-        found.append(
+        results.append(
             EvaluationResult(
                 KIND,
                 _cut(row.line.task),
                 metric if row.line.filter == "none" else f"{metric},{row.line.filter}",
-                row.scores[place].value,
-                _told(evaluation, row, place, task),
+                row.scores[number].value,
+                _metric_name(evaluation, row, number, task),
                 split=None if task is None else task.split,
                 target=_cut(named),
                 scale=None if who.scale == 1 else who.scale,
@@ -70,12 +70,12 @@ def results_of(evaluation: Evaluation, place: int) -> list[EvaluationResult]:
                 source_name="lm-evaluation-harness" if from_harness else None,
             )
         )
-    return found
+    return results
 
 
-def _told(evaluation: Evaluation, row: Row, place: int, task: TaskFacts | None) -> str:
+def _metric_name(evaluation: Evaluation, row: Row, number: int, task: TaskFacts | None) -> str:
     """The metric with what a reader must know to believe it."""
-    score = row.scores[place]
+    score = row.scores[number]
     error = "" if score.standard_error is None else f" ± {score.standard_error:.2g}"
     parts = [f"{row.line.title}{error} (m_t {row.scores[0].value:.4g})", f"n={len(score.samples)}"]
     if task is not None and task.num_fewshot is not None:

@@ -1,15 +1,16 @@
-"""What a comparison found: models, metrics, figures, changes, and how it was asked."""
+"""The result of a comparison: models, metrics, figures, changes, and how tasks were asked."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftt_hub.evaluation.lineup import Contestant
-from ftt_hub.evaluation.running import Line
-from ftt_hub.evaluation.scores import Score
-from ftt_hub.evaluation.tasks import LoadedTask
+from ftt_hub.evaluation.contestants import Contestant
+from ftt_hub.evaluation.scores import Line, Score
 from ftt_hub.loss.estimates import Estimate
+
+if TYPE_CHECKING:
+    from ftt_hub.evaluation.tasks import LoadedTask
 
 FORMAT = "1.0"
 
@@ -72,9 +73,9 @@ class Row:
     line: Line
     scores: tuple[Score, ...]
 
-    def change(self, place: int) -> Estimate | None:
+    def change(self, number: int) -> Estimate | None:
         """A contestant minus m_t, paired; ``None`` for m_t itself, or without a common basis."""
-        return None if place == 0 else self.scores[place].change_from(self.scores[0])
+        return None if number == 0 else self.scores[number].change_from(self.scores[0])
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Evaluation:
     Attributes:
         contestants: The models; the first is m_t.
         tasks: How they were asked.
-        rows: What was found.
+        rows: One per metric.
         harness: Version of lm-evaluation-harness, ``None`` when only text was measured.
         limit: Samples a task, ``None`` for all.
         dtype: What the models ran in, as asked.
@@ -111,8 +112,8 @@ class Evaluation:
 
     def _row_json(self, row: Row) -> dict[str, Any]:
         scores = []
-        for place, (who, score) in enumerate(zip(self.contestants, row.scores, strict=True)):
-            change = row.change(place)
+        for number, (who, score) in enumerate(zip(self.contestants, row.scores, strict=True)):
+            change = row.change(number)
             scores.append(
                 {
                     "model": who.label,

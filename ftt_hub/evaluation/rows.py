@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.evaluation.harness import TaskError
+from ftt_hub.errors import TaskError
 
 SUFFIXES = (".jsonl", ".ndjson")
 Row = dict[str, Any]
@@ -96,7 +96,7 @@ def read_rows(path: Path) -> RowFile:
         raise TaskError("the task is not UTF-8", where=path, found=f"byte {error.start}") from error
     rows = list(_rows(path, text))
     if not rows:
-        raise TaskError("no rows", where=path, expected="a JSON object a line")
+        raise TaskError("no rows", where=path, expected="one JSON object per line")
     kinds = {"choices" in row for _, row in rows}
     if len(kinds) > 1:
         first = "choices" in rows[0][1]

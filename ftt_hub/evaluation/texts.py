@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ftt_hub.evaluation.lineup import Entrant
-from ftt_hub.evaluation.running import Line, Scores
-from ftt_hub.evaluation.scores import mean_score
+from ftt_hub.evaluation.contestants import Entrant
+from ftt_hub.evaluation.scores import Line, Scores, mean_score
 from ftt_hub.loss import measure, read_text
 from ftt_hub.loss.text import WINDOW, Window
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def text_scores(entrant: Entrant, path: Path, *, tokens: int | None) -> Scores:
-    """Loss (nats a token) and perplexity of a model on a text, by windows.
+    """Loss (nats per token) and perplexity of a model on a text, by windows.
 
     A chat is rendered by the template of the model's tokenizer, else by that of an adapter.
 

@@ -1,4 +1,4 @@
-"""The search for scales: golden section for one, Nelder–Mead for several, each step remembered."""
+"""The search for scales: golden section for one adapter, Nelder–Mead for several."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Scales = tuple[float, ...]
 Objective = Callable[[Scales], float]
 
 STEPS = 4
-"""Parts that the range of one scale is cut into before the search proper."""
+"""Number of intervals that the range of a scale is divided into before the search."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Where to look for a scale.
+    """The range of scales to search.
 
     Attributes:
         low: Least scale.
         high: Greatest scale.
-        tolerance: How close to the best scale is close enough.
+        tolerance: Largest distance from the best scale.
 
     Raises:
         FttError: It is empty.
@@ -42,7 +42,7 @@ class Range:
 
 
 def _optimize() -> Any:
-    """SciPy's optimisers.
+    """SciPy's optimizers.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -82,9 +82,9 @@ def search_several(objective: Objective, count: int, limits: Range) -> None:
     start = min(max(1.0, limits.low), limits.high)
     corners = [[start] * count]
     step = (limits.high - limits.low) / STEPS
-    for place in range(count):
+    for number in range(count):
         corner = [start] * count
-        corner[place] += -step if start + step > limits.high else step
+        corner[number] += -step if start + step > limits.high else step
         corners.append(corner)
     optimize.minimize(
         lambda x: objective(tuple(float(v) for v in x)),

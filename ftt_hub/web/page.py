@@ -1,4 +1,4 @@
-"""The page: Gradio's fields for what to look for, our own markup for what was found.
+"""The page: Gradio's fields for the search, our own markup for the results.
 
 Imports Gradio: `server.require_extra` comes first.
 """
@@ -15,8 +15,11 @@ from fastapi import FastAPI
 from ftt_hub.catalogue.browse import SORTS, browse_page
 from ftt_hub.catalogue.info import info
 from ftt_hub.errors import FttError, RefError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import is_repository_name
 from ftt_hub.web import views
+from ftt_hub.web.cards import card_html
+from ftt_hub.web.heat import heat_map
 from ftt_hub.web.selection import MAX_TEXT, PAGE_ROWS, Selection
 from ftt_hub.web.shelf import Facets, Shelf
 
@@ -61,12 +64,14 @@ class Browser:
             known = self.shelf.summaries()
             try:
                 self._check(selection.target)
-                return views.results(self._page(selection, known, selection.target), selection)
+                page = self._page(selection, known, selection.target)
+                return views.results(page, selection, PAGE_ROWS)
             except FttError as error:
                 if not selection.target:
                     raise
                 trouble = error
-            return views.results(self._page(selection, known, ""), selection, trouble)
+            page = self._page(selection, known, "")
+            return views.results(page, selection, PAGE_ROWS, trouble)
         except FttError as error:
             return views.failure(error, "The registry does not answer")
 
@@ -91,14 +96,21 @@ class Browser:
                 trouble, target = error, ""
             if not is_repository_name(name):
                 raise RefError("not an adapter's name", where=name[:MAX_TEXT])
-            found = info(
+            description = info(
                 name,
                 version=version or None,
                 target=target or None,
                 registry=self.shelf.registry,
                 known=self.shelf.summaries(),
             )
-            return views.adapter(found, target, trouble)
+            card, norms = description.notes.card, description.norms
+            return views.adapter(
+                description,
+                target,
+                None if card is None else card_html(card),
+                None if norms is None else heat_map(norms),
+                trouble,
+            )
         except FttError as error:
             return views.failure(error, "This adapter cannot be shown", back="?")
 
@@ -111,9 +123,9 @@ class Browser:
 
 
 def _choices(title: str, counts: dict[str, int], chosen: str) -> list[tuple[str, str]]:
-    held = [(f"{value}  ({count})", value) for value, count in counts.items()]
+    known = [(f"{value}  ({count})", value) for value, count in counts.items()]
     extra = [(chosen, chosen)] if chosen and chosen not in counts else []
-    return [(title, ""), *held, *extra]
+    return [(title, ""), *known, *extra]
 
 
 def build(browser: Browser) -> gr.Blocks:
@@ -155,13 +167,13 @@ def build(browser: Browser) -> gr.Blocks:
         )
         with gr.Column(visible=False, elem_id="ftt-filters") as filters:
             fields = _fields()
-        found = gr.HTML(
+        results = gr.HTML(
             '<p class="ftt-wait" role="status">Looking at the registry…</p>',
             elem_id="ftt-found",
             apply_default_css=False,
         )
         quiet: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 8}
-        page.load(opened, None, [filters, found, *fields], show_progress="hidden", **quiet).then(
+        page.load(opened, None, [filters, results, *fields], show_progress="hidden", **quiet).then(
             None, None, None, js="() => fttHub.opened()", **quiet
         )
         search, *drops, target = fields
@@ -170,7 +182,7 @@ def build(browser: Browser) -> gr.Blocks:
             triggers,
             changed,
             fields,
-            found,
+            results,
             trigger_mode="always_last",
             preprocess=False,
             show_progress="hidden",
@@ -219,14 +231,14 @@ def _fields() -> list[Any]:
     return [search, *drops, target]
 
 
-def application(registry: str | Path | None = None, *, folders: bool = False) -> FastAPI:
+def application(registry: PathLike | None = None, *, folders: bool = False) -> FastAPI:
     """The page as an ASGI application, for a server.
 
     Args:
         registry: ``"hf"`` or a folder.
         folders: Whether a target may be a folder of this machine; never where strangers come.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's client tells every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's client logs every request
     page = build(Browser(Shelf(registry), folders=folders))
     fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
     mono = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

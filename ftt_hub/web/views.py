@@ -1,6 +1,6 @@
 """The page's parts as HTML: the list of adapters, one adapter, and what went wrong.
 
-The templates escape every value; only `cards.card_html` gives markup of its own.
+The templates escape every value; only a card, which `cards.card_html` has made safe, is markup.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
 from ftt_hub.catalogue.info import AdapterInfo
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
-from ftt_hub.web.cards import card_html
-from ftt_hub.web.heat import heat_map
-from ftt_hub.web.selection import PAGE_ROWS, Selection
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from ftt_hub.web.heat import HeatMap
+    from ftt_hub.web.selection import Selection
 
 FITS = {
     "accepted": ("✓", "Compatible"),
@@ -104,15 +104,18 @@ def _address_of(name: str, target: str) -> str:
     return "?" + urlencode({"adapter": name, **({"target": target} if target else {})}, safe="/")
 
 
-def results(page: Page, selection: Selection, trouble: FttError | None = None) -> str:
+def results(
+    page: Page, selection: Selection, page_rows: int, trouble: FttError | None = None
+) -> str:
     """The list.
 
     Args:
-        page: What was found.
-        selection: What was asked for.
+        page: The adapters to list.
+        selection: The filters, order and target.
+        page_rows: Adapters per page.
         trouble: Why the target could not be checked.
     """
-    pages = max(1, -(-page.total // PAGE_ROWS))
+    pages = max(1, -(-page.total // page_rows))
     return (
         _templates()
         .get_template("results.html")
@@ -187,16 +190,24 @@ def _word(text: str) -> str:
     return quote(text)
 
 
-def adapter(description: AdapterInfo, target: str, trouble: FttError | None = None) -> str:
+def adapter(
+    description: AdapterInfo,
+    target: str,
+    card: str | None,
+    heat: HeatMap | None,
+    trouble: FttError | None = None,
+) -> str:
     """The page of one adapter.
 
     Args:
-        description: What is known of it.
+        description: The adapter.
         target: Model it was checked against, empty without one.
+        card: Its card as safe HTML.
+        heat: The map of its norms.
         trouble: Why the target could not be checked.
     """
     listing, report = description.listing, description.compatibility
-    card, digest = description.notes.card, listing.config.content_digest
+    digest = listing.config.content_digest
     records = [_verdict(*item, digest) for item in description.notes.verified.items()]
     return (
         _templates()
@@ -208,8 +219,8 @@ def adapter(description: AdapterInfo, target: str, trouble: FttError | None = No
             versions=description.versions,
             evaluations=description.evaluations,
             verified=[record for record in records if record is not None],
-            card=None if card is None else card_html(card),
-            heat=None if description.norms is None else heat_map(description.norms),
+            card=card,
+            heat=heat,
             report=report,
             target=target,
             trouble=trouble or description.problem,

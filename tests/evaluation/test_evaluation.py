@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ftt_hub
 from ftt_hub.errors import FttError, HubError, IncompatibleError, MissingExtraError
-from ftt_hub.evaluation.lineup import Entrant, Lineup
+from ftt_hub.evaluation.contestants import Entrant
+from ftt_hub.evaluation.lineup import Lineup
 from ftt_hub.evaluation.report import Evaluation
 from ftt_hub.evaluation.rows import read_rows
 from ftt_hub.evaluation.scores import aggregated_score, group_score, mean_score
