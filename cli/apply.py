@@ -53,7 +53,8 @@ def command(
 
     Memory stays flat whatever the size of the model; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.transfer.apply import apply
 

@@ -44,7 +44,8 @@ def command(
     ranges an adapter. docs/combining.md has the recipes. Memory stays flat; OUT appears whole or
     not at all.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import message, print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.combining.combine import combine
 

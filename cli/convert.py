@@ -62,7 +62,8 @@ def from_peft(
 
     Every method that PEFT can merge works: LoRA and its variants, IA3, OFT, LoHa, VeRA and others.
     """
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_from_peft
     from ftt_hub.extraction.builder import Provenance
@@ -151,7 +152,8 @@ def to_lora(
     as_json: bool,
 ) -> None:
     """Write the LoRA adapter OUT, which approximates ADAPTER and loads in plain PEFT."""
-    from ftt_hub.cli.output import print_json, progress_bar
+    from ftt_hub.cli.output import print_json
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_to_lora
 
@@ -229,7 +231,8 @@ def to_sparse_patch(
     as_json: bool,
 ) -> None:
     """Write the patch OUT: indices and new values of the weights of BASE that Δ changes."""
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_to_sparse_patch
 

@@ -104,9 +104,8 @@ def command(
     Every figure has a 95% interval; changes are against the target, paired by sample. One model is
     in memory at a time. Tasks need: pip install 'ftt-hub[eval]'.
     """
-    import sys
-
     from ftt_hub.cli.output import message, print_json
+    from ftt_hub.cli.progress import are_bars_wanted
 
     from ftt_hub.evaluation.evaluate import evaluate
     from ftt_hub.evaluation.tasks import Asked
@@ -128,7 +127,7 @@ def command(
         dtype=dtype,
         registry=registry,
         notify=message,
-        bars=sys.stderr.isatty(),
+        bars=are_bars_wanted(),
     )
     if as_json:
         print_json(found.to_json())

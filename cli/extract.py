@@ -128,14 +128,8 @@ def command(
     Both are folders or Hub references; FINE_TUNED may be the folder of a PEFT
     adapter. Memory stays flat; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import (
-        message,
-        print_json,
-        print_line,
-        progress_bar,
-        quiet_loading,
-        size,
-    )
+    from ftt_hub.cli.output import message, print_json, print_line, quiet_loading, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.extract import extract
     from ftt_hub.extraction.builder import Provenance

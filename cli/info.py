@@ -60,7 +60,8 @@ def command(
 def _export(
     adapter: str, out: str, source_base: str | None, revision: str | None, registry: str | None
 ) -> None:
-    from ftt_hub.cli.output import message, progress_bar
+    from ftt_hub.cli.output import message
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import export_channels
 

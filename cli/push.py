@@ -31,7 +31,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Publish the adapter FOLDER as NAME (namespace/name), after checking it completely."""
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar
+    from ftt_hub.cli.output import message, print_json, print_line
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.registry.push import preview, publish
 

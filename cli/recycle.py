@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 from ftt_hub.cli.options import json_option
 
 if TYPE_CHECKING:
-    from ftt_hub.cli.output import Bar
-
     from ftt_hub.recycling.plan import Plan
 
 
@@ -32,6 +28,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
     ftt_hub.cli recycle RECIPE. Needs pip install 'ftt-hub[train]'.
     """
     from ftt_hub.cli.output import message, print_json, print_line, print_table
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.recycling.ranks import leads
     from ftt_hub.recycling.recycle import preview_recycling, recycle
@@ -44,7 +41,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
             _print_plan(plan)
         return
     _quieten()
-    with _bar() as bar:
+    with progress_bar() as bar:
         result = recycle(recipe, progress=bar, note=message)
     if not leads():
         return
@@ -62,7 +59,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
         for row in versions
     ]
     head = ("variant", "step", "M", "M + Δ", "fine-tuned", "adapter")
-    print_table("held-out loss, nats a token", head, rows)
+    print_table("held-out loss, nats per token", head, rows)
     print_line(f"{result.out}: {sum(map(len, result.variants.values()))} adapters")
 
 
@@ -99,32 +96,6 @@ def _named(variant: str, row: dict[str, Any]) -> str:
 def _loss(losses: dict[str, Any], key: str) -> str:
     found = losses.get(key) or (losses.get("start") if key == "base" else None)
     return f"{found['value']:.4f}" if found else ""
-
-
-@contextmanager
-def _bar() -> Iterator[Bar]:
-    """A bar that counts in percent: its stages are bytes, rows or optimizer steps."""
-    from ftt_hub.cli.output import Bar
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    err = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as drawn:
-        yield Bar(drawn)
 
 
 def _quieten() -> None:

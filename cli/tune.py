@@ -52,7 +52,8 @@ def command(
     Golden section for one adapter, Nelder–Mead for several; the model is in memory once. Needs
     pip install 'ftt-hub[tune]', and 'ftt-hub[plot]' for --plot.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, print_table, progress_bar
+    from ftt_hub.cli.output import message, print_json, print_line, print_table
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.tuning.plot import check_plot, save_plot
     from ftt_hub.tuning.search import Range

@@ -95,7 +95,8 @@ def command(
 
     Exit code 3: it does not fit. Exit code 4: it is damaged.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar, quiet_loading
+    from ftt_hub.cli.output import message, print_json, print_line, quiet_loading
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.artifact.manifest import AdapterConfig
     from ftt_hub.verdict.options import TextOptions
