@@ -34,13 +34,13 @@ def command(
     from ftt_hub.cli.output import message, print_json, print_line
     from ftt_hub.cli.progress import progress_bar
 
-    from ftt_hub.registry.push import preview, publish
+    from ftt_hub.registry.push import preview, push
 
     if dry_run:
         show_preview(preview(folder, name, version=version, registry=registry), as_json)
         return
     with progress_bar() as bar:
-        result = publish(
+        result = push(
             folder,
             name,
             version=version,

@@ -13,7 +13,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from ftt_hub.catalogue.browse import SORTS, browse_page
-from ftt_hub.catalogue.info import info
+from ftt_hub.catalogue.listed import listed_adapter
 from ftt_hub.errors import FttError, RefError
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import is_repository_name
@@ -96,7 +96,7 @@ class Browser:
                 trouble, target = error, ""
             if not is_repository_name(name):
                 raise RefError("not an adapter's name", where=name[:MAX_TEXT])
-            description = info(
+            description = listed_adapter(
                 name,
                 version=version or None,
                 target=target or None,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
-from ftt_hub.catalogue.info import AdapterInfo
+from ftt_hub.catalogue.listed import ListedAdapter
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
 
@@ -161,7 +161,7 @@ def _verdict(commit: str, data: bytes, digest: str) -> dict[str, str] | None:
     }
 
 
-def snippets(description: AdapterInfo, target: str) -> Sequence[tuple[str, str, str]]:
+def snippets(description: ListedAdapter, target: str) -> Sequence[tuple[str, str, str]]:
     """How to load it: id, title and text of each."""
     listing = description.listing
     name, revision = listing.name, listing.revision
@@ -191,7 +191,7 @@ def _word(text: str) -> str:
 
 
 def adapter(
-    description: AdapterInfo,
+    description: ListedAdapter,
     target: str,
     card: str | None,
     heat: HeatMap | None,
