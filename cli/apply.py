@@ -25,13 +25,13 @@ from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_
     default="5GB",
     show_default=True,
     type=ByteSize(),
-    help="Size of a weight file.",
+    help="Largest size of a weight file.",
 )
 @click.option("--revision", help="Branch, tag or commit of the adapter.")
 @click.option(
     "--source-base", metavar="MODEL", help="m_s, to decode an anchored adapter for another target."
 )
-@click.option("--force", is_flag=True, help="Go on although the adapter does not fit.")
+@click.option("--force", is_flag=True, help="Continue although the adapter does not fit.")
 @registry_option
 @workers_option
 @json_option

@@ -21,9 +21,9 @@ from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_
     default="5GB",
     show_default=True,
     type=ByteSize(),
-    help="Size of a weight file, with --target.",
+    help="Largest size of a weight file, with --target.",
 )
-@click.option("--force", is_flag=True, help="Go on although the result does not fit the target.")
+@click.option("--force", is_flag=True, help="Continue although the result does not fit the target.")
 @registry_option
 @workers_option
 @json_option
@@ -41,7 +41,7 @@ def command(
     """Combine the adapters that RECIPE (a YAML file) names into the adapter OUT.
 
     Methods: linear, average, greedy_soup, ties, dare, dare_ties, breadcrumbs and slerp; layer
-    ranges an adapter. docs/combining.md has the recipes. Memory stays flat; OUT appears whole or
+    ranges per adapter. docs/combining.md has the recipes. Memory stays flat; OUT appears whole or
     not at all.
     """
     from ftt_hub.cli.output import message, print_json, print_line, size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import json_option, registry_option, workers_option
+from ftt_hub.cli.options import json_option, provenance_options, registry_option, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.convert.lora_report import LoraReport
@@ -24,7 +24,7 @@ def command() -> None:
 )
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
-@click.option("--base", metavar="MODEL", help="What it was trained on; default the one it names.")
+@click.option("--base", metavar="MODEL", help="Model it was trained on; default the one it names.")
 @click.option(
     "--codec",
     type=click.Choice(CODECS),
@@ -32,15 +32,11 @@ def command() -> None:
     show_default=True,
     help="How Δ is stored; factored keeps the factors of LoRA.",
 )
-@click.option("--language", "languages", multiple=True, metavar="TAG", help="BCP-47; repeatable.")
-@click.option(
-    "--dataset", "datasets", multiple=True, metavar="ID", help="Training dataset; repeatable."
-)
-@click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
-@click.option("--source-id", metavar="ID", help="What the folder of the base is a copy of.")
+@provenance_options
+@click.option("--source-id", metavar="ID", help="Model that the folder of the base is a copy of.")
 @click.option("--no-sketch", is_flag=True, help="Store no sample of the base.")
 @click.option("--resume", is_flag=True, help="Continue the work of a run that was killed.")
-@click.option("--force", is_flag=True, help="Go on although the adapter names another base.")
+@click.option("--force", is_flag=True, help="Continue although the adapter names another base.")
 @workers_option
 @json_option
 def from_peft(
@@ -126,10 +122,10 @@ def from_peft(
 @click.option(
     "--dtype",
     type=click.Choice(["bfloat16", "float16", "float32"]),
-    help="Of the factors; default that of Δ.",
+    help="Dtype of the factors; default that of Δ.",
 )
 @click.option("--device", default="cpu", show_default=True, help="Where to compute.")
-@click.option("--seed", default=0, show_default=True, help="Of the random test vectors.")
+@click.option("--seed", default=0, show_default=True, help="Seed for the random test vectors.")
 @click.option("--revision", help="Branch, tag or commit of the adapter.")
 @registry_option
 @workers_option
@@ -206,17 +202,17 @@ def _print_lora(out: str, report: LoraReport) -> None:
 )
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
-@click.option("--base", required=True, metavar="MODEL", help="What the server runs.")
+@click.option("--base", required=True, metavar="MODEL", help="Model that the server runs.")
 @click.option(
     "--encoding",
     type=click.Choice(["raw", "gap_delta"]),
     default="raw",
     show_default=True,
-    help="Of indices: int32 for vLLM, or smaller gaps.",
+    help="Encoding of indices: int32 for vLLM, or smaller gaps.",
 )
 @click.option("--scale", default=1.0, show_default=True, help="λ in base + λΔ.")
 @click.option("--revision", help="Branch, tag or commit of the adapter.")
-@click.option("--force", is_flag=True, help="Go on although the adapter does not fit.")
+@click.option("--force", is_flag=True, help="Continue although the adapter does not fit.")
 @registry_option
 @json_option
 def to_sparse_patch(

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     "adapters",
     multiple=True,
     metavar="ADAPTER",
-    help="Measure m_t + Δ, too; repeatable, each alone.",
+    help="Also measure m_t + Δ; repeatable, each alone.",
 )
 @click.option(
     "--model",
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Measure another model, too, such as m_t fine-tuned; repeatable.",
+    help="Also measure another model, such as m_t fine-tuned; repeatable.",
 )
 @click.option("--scale", default=1.0, show_default=True, help="λ in m_t + λΔ.")
 @click.option(
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tokens", type=click.IntRange(64), metavar="N", help="--text: scored tokens to use."
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Samples a task, for a trial.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Samples per task, for a trial.")
 @click.option(
     "--num-fewshot",
     type=click.IntRange(0),
@@ -112,7 +112,7 @@ def command(
 
     if recorded and not adapters:
         raise click.UsageError("--record writes into the cards of adapters: give --adapter.")
-    found = evaluate(
+    evaluation = evaluate(
         target,
         adapters=adapters,
         models=models,
@@ -130,18 +130,18 @@ def command(
         bars=are_bars_wanted(),
     )
     if as_json:
-        print_json(found.to_json())
+        print_json(evaluation.to_json())
     else:
-        print_evaluation(found)
+        print_evaluation(evaluation)
     if plot is not None:
         from ftt_hub.evaluation.plot import draw
 
-        draw(found, Path(plot))
+        draw(evaluation, Path(plot))
         message(f"drawn: {plot}")
     if recorded:
         from ftt_hub.evaluation.record import record
 
-        changed = record(found, registry=registry)
+        changed = record(evaluation, registry=registry)
         message(f"recorded in the card of {', '.join(changed)}" if changed else "recorded already")
 
 
@@ -151,42 +151,42 @@ def _batch(text: str) -> int | str:
     raise click.BadParameter(f"{text!r} is neither a number nor auto", param_hint="--batch-size")
 
 
-def print_evaluation(found: Evaluation) -> None:
+def print_evaluation(evaluation: Evaluation) -> None:
     """A table: a line for each metric and model."""
     from ftt_hub.cli.output import print_table
 
     rows = [
         (
-            row.line.task if place == 0 else "",
-            row.line.title if place == 0 else "",
-            str(len(row.scores[0].samples)) if place == 0 else "",
+            row.line.task if number == 0 else "",
+            row.line.title if number == 0 else "",
+            str(len(row.scores[0].samples)) if number == 0 else "",
             who.label,
-            _figure(row, place),
-            _interval(row, place),
-            _change(row, place),
+            _figure(row, number),
+            _interval(row, number),
+            _change(row, number),
         )
-        for row in found.rows
-        for place, who in enumerate(found.contestants)
+        for row in evaluation.rows
+        for number, who in enumerate(evaluation.contestants)
     ]
     columns = ("task", "metric", "n", "model", "value", "95% interval", "change, paired")
     print_table(None, columns, rows)
 
 
-def _figure(row: Row, place: int) -> str:
-    score = row.scores[place]
+def _figure(row: Row, number: int) -> str:
+    score = row.scores[number]
     error = "" if score.standard_error is None else f" ± {score.standard_error:.2g}"
     return f"{score.value:.4g}{error}"
 
 
-def _interval(row: Row, place: int) -> str:
-    found = row.scores[place].estimate
-    return f"{found.low:.4g} to {found.high:.4g}"
+def _interval(row: Row, number: int) -> str:
+    estimate = row.scores[number].estimate
+    return f"{estimate.low:.4g} to {estimate.high:.4g}"
 
 
-def _change(row: Row, place: int) -> str:
-    if place == 0:
+def _change(row: Row, number: int) -> str:
+    if number == 0:
         return ""
-    change = row.change(place)
+    change = row.change(number)
     if change is None:
         return "not asked the same"
     return f"{change.value:+.4g} ({change.low:+.4g} to {change.high:+.4g})"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import ByteSize, json_option, workers_option
+from ftt_hub.cli.options import ByteSize, json_option, provenance_options, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.artifact.manifest import AdapterConfig
@@ -30,7 +30,7 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
     show_default="exact, or quantized with a limit",
     help="How Δ is stored; factored is for LoRA folders.",
 )
-@click.option("--bits", type=float, metavar="B", help="quantized: bits a weight, such as 0.2.")
+@click.option("--bits", type=float, metavar="B", help="quantized: bits per weight, such as 0.2.")
 @click.option(
     "--target-size",
     type=ByteSize(),
@@ -61,23 +61,18 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
     metavar="FILE",
     help="Held-out text, plain or JSONL: choose by the loss on it.",
 )
-@click.option("--target", metavar="MODEL", help="--text: what Δ is added to (default SOURCE_BASE).")
+@click.option(
+    "--target", metavar="MODEL", help="--text: model that Δ is added to (default SOURCE_BASE)."
+)
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "stochastic", "rotated"]),
     help="quantized: chosen by rule unless given.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of stochastic rounding and rotation.")
 @click.option(
-    "--language",
-    "languages",
-    multiple=True,
-    metavar="TAG",
-    help="BCP-47 tag of a language of the training data; repeatable.",
+    "--seed", default=0, show_default=True, help="Seed for stochastic rounding and rotation."
 )
-@click.option(
-    "--dataset", "datasets", multiple=True, metavar="ID", help="Training dataset; repeatable."
-)
+@provenance_options
 @click.option(
     "--method",
     default="SFT",
@@ -85,16 +80,17 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
     type=click.Choice(METHODS),
     help="How the model was fine-tuned.",
 )
-@click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
-@click.option("--source-id", metavar="ID", help="What the folder SOURCE_BASE is a copy of.")
-@click.option("--fine-tuned-id", metavar="ID", help="What the folder FINE_TUNED is a copy of.")
+@click.option("--source-id", metavar="ID", help="Model that the folder SOURCE_BASE is a copy of.")
+@click.option(
+    "--fine-tuned-id", metavar="ID", help="Model that the folder FINE_TUNED is a copy of."
+)
 @click.option(
     "--no-sketch",
     is_flag=True,
     help="Store no sample of the source base (if its licence forbids it).",
 )
 @click.option("--resume", is_flag=True, help="Continue the work of a run that was killed.")
-@click.option("--force", is_flag=True, help="Go on although a PEFT adapter names another base.")
+@click.option("--force", is_flag=True, help="Continue although a PEFT adapter names another base.")
 @workers_option
 @json_option
 def command(
@@ -185,7 +181,7 @@ def command(
     stored = sum(facts["size"] for facts in config.files.values())
     print_line(
         f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
-        f"{fidelity.bits_per_weight:.3g} bits a weight, {_fidelity(config)}"
+        f"{fidelity.bits_per_weight:.3g} bits per weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")
 
@@ -194,7 +190,7 @@ def _print_trial(trial: LossTrial) -> None:
     """The curve that the codec was chosen by."""
     from ftt_hub.cli.output import print_line, print_table
 
-    print_line(f"loss of m_t {trial.before:.4f}, of m_t + Δ {trial.exact:.4f} (nats a token)")
+    print_line(f"loss of m_t {trial.before:.4f}, of m_t + Δ {trial.exact:.4f} (nats per token)")
     rows = [
         (
             "chosen" if point is trial.chosen else "",
@@ -210,7 +206,7 @@ def _print_trial(trial: LossTrial) -> None:
     head = ("", "rounding", "bits/weight", "noise", "tokens", "loss", "increase [95%]")
     print_table(None, head, rows)
     if trial.divergence is not None:
-        print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats a token")
+        print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats per token")
 
 
 def _fidelity(config: AdapterConfig) -> str:

@@ -40,14 +40,14 @@ def command(
 
     if text is not None:
         quiet_loading()
-    found = rank(target, language=language, text=text, registry=registry, limit=limit)
+    ranked = rank(target, language=language, text=text, registry=registry, limit=limit)
     if as_json:
-        print_json([entry.to_json() for entry in found])
-    elif found:
+        print_json([entry.to_json() for entry in ranked])
+    elif ranked:
         rows = [
             (str(n), entry.name, entry.report.depth, entry.report.status.value, entry.reason)
-            for n, entry in enumerate(found, 1)
+            for n, entry in enumerate(ranked, 1)
         ]
         print_table(None, ("", "adapter", "depth", "outcome", "reason"), rows)
-    if not found:
+    if not ranked:
         message("no adapter matches; look at all: ftt-hub browse")

@@ -94,8 +94,8 @@ def _named(variant: str, row: dict[str, Any]) -> str:
 
 
 def _loss(losses: dict[str, Any], key: str) -> str:
-    found = losses.get(key) or (losses.get("start") if key == "base" else None)
-    return f"{found['value']:.4f}" if found else ""
+    loss = losses.get(key) or (losses.get("start") if key == "base" else None)
+    return f"{loss['value']:.4f}" if loss else ""
 
 
 def _quieten() -> None:

@@ -22,12 +22,12 @@ class Scales(click.ParamType[tuple[float, ...]]):
     ) -> tuple[float, ...]:
         """Parse, or fail with the usage."""
         try:
-            found = tuple(float(part) for part in str(value).split(","))
+            scales = tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers such as 0.5,1,1.5", param, ctx)
-        if not all(-10 <= scale <= 10 for scale in found):
+        if not all(-10 <= scale <= 10 for scale in scales):
             self.fail("a scale lies between -10 and 10", param, ctx)
-        return found
+        return scales
 
 
 @click.command(
@@ -59,9 +59,9 @@ class Scales(click.ParamType[tuple[float, ...]]):
     type=Scales(),
     default="0.25,0.5,0.75,1.25,1.5",
     show_default=True,
-    help="λ to measure at, beside 0 and 1.",
+    help="λ to measure at, besides 0 and 1.",
 )
-@click.option("--device", help="Torch device to run on; default a GPU where there is one.")
+@click.option("--device", help="Torch device to run on; default the GPU if there is one.")
 @click.option("--source-base", metavar="MODEL", help="m_s, for exact distances and loss barriers.")
 @click.option("--other", metavar="ADAPTER", help="Second adapter: do the two interfere?")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the verdict into this file.")
@@ -137,8 +137,8 @@ def command(
     if record and target is not None:
         from ftt_hub.catalogue.record import record_verdict
 
-        place = record_verdict(result, adapter, target, revision=revision, registry=registry)
-        message(f"recorded: {place}")
+        address = record_verdict(result, adapter, target, revision=revision, registry=registry)
+        message(f"recorded: {address}")
     if as_json:
         print_json(result.to_json())
     else:
@@ -182,8 +182,8 @@ def _print_weights(report: Verdict) -> None:
     whole = sum(sums.delta for sums in report.weights.tensors.values()) or 1.0
     rows = []
     for layer, sums in report.weights.layers.items():
-        held = sums.figures(**options)
-        cells = [held[key] for key in ("delta_to_target", "distance", "overlap")]
+        figures = sums.figures(**options)
+        cells = [figures[key] for key in ("delta_to_target", "distance", "overlap")]
         shown = ("" if cell is None else f"{cell:.4g}" for cell in cells)
         rows.append((layer, f"{sums.delta / whole:.1%}", *shown))
     titles = ("layer", "share of ‖Δ‖²", "‖Δ‖/‖m_t‖", "‖m_t−m_s‖/‖m_s‖", "cos(Δ, m_t−m_s)")

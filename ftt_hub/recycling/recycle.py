@@ -29,7 +29,7 @@ from ftt_hub.recycling.recipe import RecycleRecipe, read_recipe
 from ftt_hub.recycling.result import Recycled
 from ftt_hub.recycling.rows import fetch, read_rows, rows_key, tokenize
 from ftt_hub.recycling.settings import check_arguments, check_devices, on_cpu
-from ftt_hub.recycling.state import LoopState, locked, read_state
+from ftt_hub.recycling.state import LoopState, exclusive, read_state
 from ftt_hub.recycling.steps import Step, steps_of
 from ftt_hub.recycling.tuning import HISTORY, Tuning, load_tokenizer
 from ftt_hub.support.paths import PathLike
@@ -79,7 +79,7 @@ def recycle(
     require_compatible(plan.reports)
     for line in limits(plan, chosen):
         say(line)
-    with locked(chosen.out):
+    with exclusive(chosen.out):
         ranks.wait()
         state = read_state(chosen.out)
         return _run(_Loop(chosen, headers, state, ranks, progress or Silent(), say))

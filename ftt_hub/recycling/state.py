@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ftt_hub.errors import CheckpointError, OutputError, RecycleError
-from ftt_hub.support.staging import write_atomic, writing
+from ftt_hub.support.staging import locked, write_atomic
 from ftt_hub.tensors.header import parse_json
 
 STATE_NAME = "state.json"
@@ -117,23 +115,12 @@ def read_state(out: Path) -> LoopState:
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
+def exclusive(out: Path) -> Iterator[None]:
     """Keep other runs out of an output folder for the length of a `with` block.
 
     Raises:
         OutputError: Another run works there.
     """
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".lock").touch()
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            "another run works in this folder", where=out, hint="Wait for it to end."
-        ) from error
-    try:
+    busy = OutputError("another run works in this folder", where=out, hint="Wait for it to end.")
+    with locked(out / ".lock", busy):
         yield
-    finally:
-        lock.release()

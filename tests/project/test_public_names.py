@@ -127,11 +127,8 @@ def test_a_command_its_function_and_its_file_have_one_name(name: str) -> None:
     assert function.__name__ == name
     assert function.__module__.rpartition(".")[2] == name
     source = (ROOT / "cli" / f"{name}.py").read_text(encoding="utf-8")
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
-    imported = {
-        alias.name for node in calls if node.module == function.__module__ for alias in node.names
-    }
-    assert name in imported
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    assert function.__module__ in {node.module for node in imports}
 
 
 @pytest.mark.parametrize("name", ["from_peft", "to_lora", "to_sparse_patch"])
