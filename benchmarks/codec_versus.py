@@ -17,7 +17,7 @@ from codec_table import Seeds, read
 
 
 def bits(rows: Seeds) -> float:
-    """Mean bits a weight."""
+    """Mean bits per weight."""
     return float(np.mean([row["bits"] for row in rows.values()]))
 
 

@@ -146,7 +146,7 @@ class Family:
     Args:
         root: Folder for the models.
         settings: Sizes.
-        seed: Of initialisation, data order and noise.
+        seed: Of initialization, data order and noise.
     """
 
     def __init__(self, root: Path, settings: Settings, seed: int) -> None:
@@ -219,7 +219,7 @@ class Family:
         return train(model, self._ids["english"], steps, s.rate * factor, s, self.seed + 20)
 
     def _stranger(self) -> PreTrainedModel:
-        """Same shape and data, another initialisation."""
+        """Same shape and data, another initialization."""
         if self.settings.model is None:
             return self._pretrained(self.seed + 100)
         config = self._load(self.source).config

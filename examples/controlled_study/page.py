@@ -141,7 +141,7 @@ def _bases(results: dict[str, Any]) -> str:
     return table(
         (
             "",
-            "text, nats a token",
+            "text, nats per token",
             "task as an equation",
             "products as an equation",
             "task as a question",

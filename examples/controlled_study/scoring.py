@@ -81,7 +81,7 @@ def share_right(
 
 
 def text_loss(model: PreTrainedModel, windows: torch.Tensor) -> float:
-    """Mean loss of general text, nats a token."""
+    """Mean loss of general text, nats per token."""
     model.eval()
     with torch.inference_mode():
         return float(

@@ -51,13 +51,13 @@ def agree(inputs: Sequence[Input], *, different_bases: bool, dtype: DType | None
 
 def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
     first = inputs[0]
-    ours = first.adapter.config.source_base
+    first_base = first.adapter.config.source_base
     notes = []
     for other in inputs[1:]:
-        theirs = other.adapter.config.source_base
-        if ours.digest == theirs.digest:
+        other_base = other.adapter.config.source_base
+        if first_base.digest == other_base.digest:
             continue
-        kinds = (ours.config.get("model_type"), theirs.config.get("model_type"))
+        kinds = (first_base.config.get("model_type"), other_base.config.get("model_type"))
         if kinds[0] != kinds[1]:
             raise IncompatibleError(
                 "the adapters are for different architectures",
@@ -96,13 +96,13 @@ def _check_vocabulary(inputs: Sequence[Input]) -> Input:
     """The input whose tokenizer the result has: the one that changed it, else the first."""
     changed = [i for i in inputs if _changed_vocabulary(i.adapter.config)]
     for other in changed[1:]:
-        mine, theirs = (i.adapter.config.vocabulary for i in (changed[0], other))
-        if mine is None or theirs is None or mine.digest != theirs.digest:
+        first, second = (i.adapter.config.vocabulary for i in (changed[0], other))
+        if first is None or second is None or first.digest != second.digest:
             raise IncompatibleError(
                 "two adapters changed the vocabulary in different ways, or do not name its tokens",
                 where=other.label,
-                expected=f"{mine.size if mine else 'unknown'} tokens as in {changed[0].label}",
-                found=f"{theirs.size if theirs else 'unknown'} tokens",
+                expected=f"{first.size if first else 'unknown'} tokens as in {changed[0].label}",
+                found=f"{second.size if second else 'unknown'} tokens",
                 hint="Rows of one id would stand for different tokens; combine adapters that "
                 "added the same tokens.",
             )

@@ -57,7 +57,7 @@ class _Nothing:
 
 
 class _Sums:
-    """The combined Δ in the place of a fine-tuned model."""
+    """Stands for a fine-tuned model: its values are the combined Δ."""
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored

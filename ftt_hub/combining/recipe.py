@@ -184,26 +184,26 @@ def _read(path: Path, above: tuple[Path, ...]) -> Recipe:
 def _ingredient(
     item: dict[str, Any], lined: LinedYaml, number: int, path: Path, above: tuple[Path, ...]
 ) -> Ingredient:
-    where = lined.place("adapters", number, *(["weight"] if "weight" in item else []))
-    named: PathLike | Recipe
+    line = lined.place("adapters", number, *(["weight"] if "weight" in item else []))
+    adapter: PathLike | Recipe
     if "recipe" in item:
-        named = _read(path.parent / Path(item["recipe"]).expanduser(), above)
-        if named.target is not None or named.method == GREEDY:
+        adapter = _read(path.parent / Path(item["recipe"]).expanduser(), above)
+        if adapter.target is not None or adapter.method == GREEDY:
             raise RecipeError(
                 "a recipe within a recipe makes an adapter: no target and no greedy_soup",
                 where=lined.place("adapters", number, "recipe"),
             )
     else:
-        named = _beside(path, item["adapter"]) or ""
+        adapter = _beside(path, item["adapter"]) or ""
     layers = item.get("layers")
     return Ingredient(
-        named,
+        adapter,
         float(item.get("weight", 1.0)),
         None
         if layers is None
         else parse_layers(str(layers), lined.place("adapters", number, "layers")),
         item.get("outside_layers", False),
-        where,
+        line,
     )
 
 

@@ -39,7 +39,7 @@ class Source:
 
     Attributes:
         name: As the adapter names it: what is published as the source base.
-        quantized_name: The quantised model the adapter was trained on, when it names one.
+        quantized_name: The quantized model the adapter was trained on, when it names one.
     """
 
     name: str
@@ -83,7 +83,7 @@ def _same_folder(first: str, second: Path) -> bool:
 def check_base(
     adapter: PeftFolder, base: Checkpoint, headers: ModelHeaders, claimed: str | None, force: bool
 ) -> Source:
-    """Is this the base that the adapter names? A quantised copy of it counts, with a note.
+    """Is this the base that the adapter names? A quantized copy of it counts, with a note.
 
     Args:
         adapter: The PEFT adapter.
@@ -123,8 +123,8 @@ def check_base(
         published = given if headers.commit or claimed else _last(given)
     if quantized:
         warnings.warn(
-            f"the adapter was trained on {quantized}, a quantised copy: its change is added to the "
-            "unquantised base, as merging does, and may do slightly less than it did there",
+            f"the adapter was trained on {quantized}, a quantized copy: its change is added to the "
+            "unquantized base, as merging does, and may do slightly less than it did there",
             stacklevel=2,
         )
     if is_repository_name(published) and headers.commit is None:
@@ -181,7 +181,7 @@ def from_peft(
     dtype.
 
     Raises:
-        RefError: The adapter or its base is not at hand.
+        RefError: The adapter or its base is not available.
         CheckpointError: One of them is malformed, or they do not belong together.
         UnsupportedError: The method cannot be merged.
         IncompatibleError: The adapter names another base.
@@ -243,14 +243,14 @@ def _chosen_base(adapter: PeftFolder, base: str | Path | None) -> str | Path:
     plain = _QUANTIZED.sub("", adapter.base)
     if plain != adapter.base:
         raise RefError(
-            f"the adapter was trained on {adapter.base}, a quantised copy",
+            f"the adapter was trained on {adapter.base}, a quantized copy",
             where=adapter.folder / CONFIG,
-            expected="the unquantised base",
+            expected="the unquantized base",
             hint=f"Name it with --base, probably {plain}.",
         )
     if not Path(adapter.base).is_dir() and not is_repository_name(adapter.base):
         raise RefError(
-            f"its base {adapter.base[:120]!r} is not at hand",
+            f"its base {adapter.base[:120]!r} is not available",
             where=adapter.folder / CONFIG,
             hint="Name the base with --base.",
         )

@@ -119,7 +119,7 @@ def factorize(matrix: torch.Tensor, goal: Goal, *, seed: int = 0) -> Factors:
 
 @torch.no_grad()
 def shortened(left: torch.Tensor, right: torch.Tensor, goal: Goal) -> Factors:
-    """Factors of left · right that meet a goal: these themselves where their rank is asked for.
+    """Factors of left · right that meet a goal; the factors themselves if the goal is their rank.
 
     Fewer components come from the singular values of the product, by QR of both factors: exact, and
     Δ is never made.
@@ -132,12 +132,12 @@ def shortened(left: torch.Tensor, right: torch.Tensor, goal: Goal) -> Factors:
     square = float(((left.T @ left) * (right @ right.T)).sum())
     if goal.rank is not None and goal.rank >= right.shape[0]:
         return Factors(left.float(), right.float(), square, 0.0, kept=True)
-    (ours, upper), (theirs, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
+    (columns, upper), (rows, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
     u, values, v = torch.linalg.svd(upper @ lower.T)
     rank = _rank(values.square(), goal, square)
     root = values[:rank].sqrt()
     residual = float(values[rank:].square().sum())
-    first, second = ours @ u[:, :rank] * root, (theirs @ v[:rank].T * root).T
+    first, second = columns @ u[:, :rank] * root, (rows @ v[:rank].T * root).T
     return Factors(first.float(), second.float(), square, residual)
 
 

@@ -62,7 +62,7 @@ def quiet(bars: bool) -> Iterator[None]:
 
 @contextmanager
 def task_errors(where: str) -> Iterator[None]:
-    """Turn what the harness and `datasets` raise while a task is loaded or scored into ours.
+    """Turn what the harness and `datasets` raise while a task is loaded or scored into our errors.
 
     Raises:
         MissingExtraError: The task needs a package that is not installed.

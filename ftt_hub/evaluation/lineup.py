@@ -36,9 +36,9 @@ class Lineup:
         models: Other models, folders or Hub references.
         scale: Task-arithmetic coefficient λ.
         registry: ``"hf"`` or a folder.
-        device: Where models run, as torch names it; default CUDA where there is one.
+        device: Torch device to run on; default CUDA where there is a GPU.
         dtype: ``auto`` or torch's name: what models run in.
-        bars: Let transformers draw progress bars on stderr.
+        bars: Whether transformers may draw progress bars on stderr.
     """
 
     target: PathLike

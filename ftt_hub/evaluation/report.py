@@ -20,14 +20,14 @@ class TaskFacts:
     """How a task was asked.
 
     Attributes:
-        name: Of the task, group, or file.
+        name: Name of the task, group, or file.
         kind: ``task`` (of the harness, or a YAML file), ``rows`` or ``text``.
         num_fewshot: Examples before the question, ``None`` where tasks of a group differ.
         chat_template: Whether models with a chat template were asked in it.
         generation: Arguments of generation that differ from the task's.
         split: Split of the data set, where there is one.
         version: The task's version in the harness.
-        sha256: Of the file, where it is one.
+        sha256: Digest of the file, where the task is one.
     """
 
     name: str

@@ -29,13 +29,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class RowFile:
-    """A task in a file of ours.
+    """A task in a JSONL file.
 
     Attributes:
         path: The file.
         rows: Its rows, checked; an answer is an index.
         is_choice: Whether the rows are multiple choice.
-        sha256: Of the file.
+        sha256: Digest of the file.
     """
 
     path: Path

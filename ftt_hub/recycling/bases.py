@@ -55,7 +55,7 @@ def require_compatible(reports: Iterable[CompatibilityReport]) -> None:
 
 
 def check_transfer(adapter: Path, base: PathLike, title: str, say: Callable[[str], None]) -> None:
-    """Verify an adapter against the next base version by its sketch, and say what was found.
+    """Verify an adapter against the next base version by its sketch, and report the verdict.
 
     Args:
         adapter: Folder of the adapter to recycle.

@@ -31,11 +31,11 @@ def check_arguments(training: Training) -> None:
             )
 
     known = {field.name for field in fields(SFTConfig) if field.init}
-    ours = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
+    fixed = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
     for name in training.arguments:
         if name not in known:
             raise RecycleError(f"SFTConfig has no argument {name[:60]!r}", where="arguments")
-        if name in ours:
+        if name in fixed:
             raise RecycleError(f"{name} is set by the recipe itself", where="arguments")
 
 

@@ -44,7 +44,7 @@ def card_html(card: bytes) -> str:
 
 
 def _tame(tokens: Sequence[Token]) -> None:
-    """Links open elsewhere and tell nobody where from; headings go below those of the page."""
+    """Open links in a new tab without a referrer; put headings below those of the page."""
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1:]) + 2, _DEEPEST)}"
