@@ -80,7 +80,7 @@ class Loss:
 def ours(
     pair: Pair, nearest: Sequence[float], stochastic: Sequence[float], rotated: Sequence[float]
 ) -> dict[str, QuantizedCodec]:
-    """The quantized codecs to measure: steps in units of rms(Δ), rotated ones by bits per weight."""
+    """The quantized codecs to measure: steps in units of rms(Δ), rotated by bits per weight."""
     survey = Survey()
     for _, _, block, place in pair.blocks():
         tally = Tally()

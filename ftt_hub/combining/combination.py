@@ -184,7 +184,7 @@ class CombinedContainer(Container):
 
     Args:
         combination: Makes the blocks.
-        folder: Where the files beside the container lie.
+        folder: Folder of the files beside the container.
     """
 
     def __init__(self, combination: Combination, folder: Path) -> None:

@@ -25,7 +25,7 @@ class Soup:
 
     Attributes:
         ingredients: Those that stayed, best first.
-        score: Of their mix.
+        score: Score of their average.
         tried: (Adapters of a mix, its score) in the order of the trials.
     """
 

@@ -23,6 +23,7 @@ from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.trials.trial import LossTrial
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.refs import is_repository_name, parse_ref
 
@@ -46,7 +47,7 @@ class Source:
     quantized_name: str | None = None
 
 
-def fetch_peft(text: str | Path) -> PeftFolder:
+def fetch_peft(text: PathLike) -> PeftFolder:
     """A PEFT adapter by folder, or by name from the Hub.
 
     Raises:
@@ -160,10 +161,10 @@ def _record(adapter: PeftFolder, source: Source) -> dict[str, object]:
 
 
 def from_peft(
-    adapter: str | Path,
+    adapter: PathLike,
     out: Path,
     *,
-    base: str | Path | None = None,
+    base: PathLike | None = None,
     coding: Coding | None = None,
     provenance: Provenance | None = None,
     sketch: bool = True,
@@ -221,12 +222,12 @@ def _codec(merged: MergedModel) -> Codec:
     return FactoredCodec(find=merged.factors) if merged.has_factors else ExactCodec()
 
 
-def _adapter_name(text: str | Path, adapter: PeftFolder) -> str:
+def _adapter_name(text: PathLike, adapter: PeftFolder) -> str:
     ref = parse_ref(text)
     return ref.name or adapter.folder.resolve().name
 
 
-def _chosen_base(adapter: PeftFolder, base: str | Path | None) -> str | Path:
+def _chosen_base(adapter: PeftFolder, base: PathLike | None) -> PathLike:
     """The given base, else the one that the adapter names.
 
     Raises:

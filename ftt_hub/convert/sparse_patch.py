@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.errors import FttError, UnsupportedError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import require_free_file, staged_file, writing
 from ftt_hub.tensors.header import build_header
@@ -137,7 +138,7 @@ class _Spool:
 
 def to_sparse_patch(
     adapter: Adapter,
-    base: str | Path,
+    base: PathLike,
     out: Path,
     *,
     encoding: str = RAW,

@@ -24,6 +24,7 @@ from ftt_hub.convert.plain_decoders import describe_plain
 from ftt_hub.convert.whole import whole_values
 from ftt_hub.errors import FttError, UnsupportedError
 from ftt_hub.support.parallel import default_workers, map_unordered
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import staged_folder, write_atomic
 from ftt_hub.transfer.prepare import decodable
@@ -173,7 +174,7 @@ def to_lora(
     out: Path,
     options: LoraOptions,
     *,
-    base: str | Path | None = None,
+    base: PathLike | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> LoraReport:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.convert.modules import ModuleMap
 from ftt_hub.errors import UnsupportedError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.tensors.dtypes import DType
 from ftt_hub.transfer.assemble import Assembler, ranges
 from ftt_hub.transfer.prepare import prepared
@@ -26,7 +26,7 @@ def whole_values(
     adapter: Adapter,
     model: ModuleMap,
     others: Mapping[str, str],
-    base: str | Path | None,
+    base: PathLike | None,
     tensors: dict[str, torch.Tensor],
     taken: Container[str],
 ) -> dict[str, str]:

@@ -6,12 +6,11 @@ error, m_t's own figure, shots, samples, and the harness's version.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ftt_hub.artifact.card_results import MAX_TEXT, EvaluationResult
 from ftt_hub.evaluation.contestants import TRANSFER
 from ftt_hub.evaluation.report import Evaluation, Row, TaskFacts
 from ftt_hub.registry.evaluations import record_evaluations
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import parse_ref
 
 KIND = "text-generation"
@@ -19,7 +18,7 @@ HARNESS_PAGE = "https://github.com/EleutherAI/lm-evaluation-harness"
 """Where the harness's tasks are described."""
 
 
-def record(evaluation: Evaluation, *, registry: str | Path | None = None) -> list[str]:
+def record(evaluation: Evaluation, *, registry: PathLike | None = None) -> list[str]:
     """Write the figures of every adapter into its card: in its folder, or on main in a registry.
 
     A figure of the same task, metric, target and scale is replaced; content and digest stay.

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
-from ftt_hub.catalogue.listed import ListedAdapter
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from ftt_hub.catalogue.listed import ListedAdapter
     from ftt_hub.web.heat import HeatMap
     from ftt_hub.web.selection import Selection
 
