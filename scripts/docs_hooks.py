@@ -1,7 +1,8 @@
 """Hooks of the documentation site: files of the repository, and a check that it asks nobody else.
 
-A page may link to a file outside docs/, such as `../schemas/index.schema.json`. That link works where
-the repository is read. For the site the file is copied to `repository/`, and the link leads there.
+A page may link to a file outside docs/, such as `../schemas/index.schema.json`. That link works
+where the repository is read. For the site the file is copied to `repository/`, and the link leads
+there.
 """
 
 from __future__ import annotations
