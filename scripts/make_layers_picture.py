@@ -113,7 +113,7 @@ def render() -> str:
         top = end + GAP
     arrow = WIDTH - MARGIN / 2
     head = HEAD.format(
-        width=WIDTH, height=top, arrow=arrow, end=top - 2 * GAP, note=arrow - 8, middle=top / 2
+        width=WIDTH, height=top, arrow=arrow, end=top - 2 * GAP, note=arrow + 5, middle=top / 2
     )
     return head + "\n".join([*parts, "</svg>\n"])
 
