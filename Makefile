@@ -77,7 +77,7 @@ check: install
 
 # Broken links, unknown anchors, missing references and anything loaded from elsewhere are errors.
 docs: install
-	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build
 	@echo "docs: build/site/index.html"
 
 bench: install

@@ -105,6 +105,7 @@ def test_every_public_name_has_an_entry_in_the_reference() -> None:
 def test_broken_links_stop_the_build_of_the_site() -> None:
     assert site()["strict"] is True
     assert {site()["validation"][kind] for kind in ("unrecognized_links", "anchors")} == {"warn"}
+    assert "mkdocs build --quiet" not in text("Makefile"), "a quiet build counts no warnings"
     assert site()["theme"]["font"] is False
 
 
