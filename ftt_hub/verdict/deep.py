@@ -14,7 +14,7 @@ from ftt_hub.registry.open import open_adapter
 from ftt_hub.support.findings import Finding, Status, accepted, warned
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
-from ftt_hub.transfer.plan import compare_sketch
+from ftt_hub.transfer import lineage
 from ftt_hub.transfer.prepare import anchored, plan_for
 from ftt_hub.transfer.tokenizer import load_tokenizer
 from ftt_hub.verdict.evidence import LossEvidence
@@ -66,14 +66,16 @@ def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base
         return
     with checkpoint:
         base = Base(checkpoint, headers, plan_for(adapter, headers))
-        match = compare_sketch(adapter.folder, base.plan, checkpoint.tensors, checkpoint.read_bits)
-        if match is None or match.verdict == "identical":
+        comparison = lineage.compare(
+            adapter.headers, base.plan, checkpoint.tensors, checkpoint.read_bits
+        )
+        if comparison.runs is None or comparison.is_identical:
             yield base, accepted("source base", f"{headers.label} is at hand")
             return
         if named is not None:
             raise IncompatibleError(
                 "is not the source base of the adapter", where=headers.label, expected=told,
-                found=f"{match.verdict}, distance {match.distance:.3g}",
+                found=comparison.finding.reason,
             )  # fmt: skip
         reason = f"{headers.label} is another model than the source base was"
         yield None, warned("source base", f"{reason}: name it with --source-base")

@@ -13,9 +13,9 @@ from ftt_hub.support.findings import (
     rejected,
     warned,
 )
-from ftt_hub.verdict.calibration import Prediction, far_above, from_distance, from_kept
+from ftt_hub.transfer.calibration import Prediction, from_distance, from_kept
+from ftt_hub.transfer.lineage import Lineage
 from ftt_hub.verdict.evidence import LossEvidence
-from ftt_hub.verdict.lineage import Lineage
 from ftt_hub.verdict.weights import WeightsEvidence
 from ftt_hub.version import __version__
 
@@ -51,7 +51,7 @@ class Verdict(CompatibilityReport):
         exact = None if self.weights is None else self.weights.figures["distance"]
         if exact is not None:
             return from_distance(exact, "weights")
-        if self.lineage is None or self.lineage.verdict in ("unknown", "unrelated"):
+        if self.lineage is None or not self.lineage.is_related:
             return None
         return from_distance(self.lineage.overall.distance.value, "sketch")
 
@@ -92,18 +92,6 @@ def _loss_fact(loss: LossEvidence) -> str:
         return f"loss {before:.3f} → not a number"
     after = loss.curve.losses[1.0].mean
     return f"loss {before:.3f} → {after:.3f}, best λ {loss.curve.best():.2f}"
-
-
-def judge_distance(distance: float) -> Finding:
-    """Is the target near enough that transfers of the calibration worked?"""
-    limit = far_above()
-    facts = f"distance {distance:.3g}, calibrated limit {limit:.3g}"
-    if distance <= limit:
-        return accepted("distance", f"transfers over such a distance worked ({facts})")
-    return warned(
-        "distance", f"transfers over such a distance lost most of the gain ({facts}): measure "
-        "with --depth loss",
-    )  # fmt: skip
 
 
 def judge_weights(weights: WeightsEvidence) -> list[Finding]:

@@ -1,32 +1,32 @@
-"""How far a target lies from the source base, estimated from the sketch, with intervals.
+"""How far a target is from the source base: estimates from sampled runs, with intervals.
 
-The sketch is a sample of clusters: its runs (neighbouring weights, which share a row and are not
-independent) are the units. Runs are drawn evenly over the matrices, so every kind of matrix
-("model.layers.*.mlp.up_proj.weight") is a stratum of known size. Totals are the strata's run means
-weighted by their sizes, variances are those between the runs of a stratum (Cochran 1977, "Sampling
-Techniques", sections 5.3 and 9A.1), and ratios are linearised (section 6.4).
+The sketch is a cluster sample. Its units are the runs: neighbouring weights share a row and are
+not independent. Runs are spread evenly over the matrices, so that every kind of matrix
+("model.layers.*.mlp.up_proj.weight") is a stratum of known size. A total is the sum of the strata's
+run means, each weighted by the size of its stratum: a run in a matrix with short rows has few
+weights, and counts no less for it. Variances are those between the runs of a stratum (Cochran 1977,
+"Sampling Techniques", sections 5.3 and 9A.1); ratios are linearised (section 6.4).
 
-What the intervals assume: runs of one kind of matrix vary over the layers no less than within one
-layer, which holds where layers differ and makes the interval of a single tensor a wide one. The
-places are evenly spaced and not random, which is at least as precise unless weights repeat with
-the same period.
+The intervals assume that the runs of one kind of matrix vary between layers no less than within
+a layer. That is true where layers differ, and it makes the interval of a single tensor wide. The
+positions are evenly spaced and not random. This is at least as precise, unless the weights repeat
+with the period of the sample.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub.artifact.index import ADDED, ALIAS, TensorEntry
-from ftt_hub.artifact.sketch import RunSums, SketchMatch, classify
+from ftt_hub.artifact.sketch import RunSums
 from ftt_hub.loss.estimates import LEVEL, Estimate
-from ftt_hub.support.findings import Finding, accepted, rejected, warned
 
 Floats = NDArray[np.float64]
 
@@ -38,13 +38,13 @@ _LAYER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Distance:
-    """How far m_t lies from m_s, over the matrices sampled or over one of them.
+    """How far m_t is from m_s, over all sampled matrices or over one of them.
 
     Attributes:
         distance: ‖m_t − m_s‖ / ‖m_s‖.
         cosine: cos(m_t, m_s).
         sign_agreement: Share of the weights whose sign is the same.
-        runs: Sampled runs it rests on.
+        runs: Number of sampled runs that the estimates are made from.
     """
 
     distance: Estimate
@@ -63,62 +63,8 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """What the sketch tells of a target.
-
-    Attributes:
-        overall: Over all matrices of the source base.
-        tensors: Over each tensor that has a sampled run.
-        samples: Weights compared.
-    """
-
-    overall: Distance
-    tensors: Mapping[str, Distance] = field(default_factory=dict)
-    samples: int = 0
-
-    @property
-    def verdict(self) -> str:
-        """``identical``, ``same lineage``, ``drifted``, ``unrelated`` or ``unknown``."""
-        return classify(self.overall.cosine.value, self.overall.distance.value)
-
-    @property
-    def finding(self) -> Finding:
-        """The verdict with its figures."""
-        o = self.overall
-        facts = (
-            f"distance {o.distance:.3g}, cosine {o.cosine:.3f}, "
-            f"same sign {o.sign_agreement.value:.1%}; 95% intervals from {o.runs} runs"
-        )
-        match self.verdict:
-            case "unknown":
-                return warned("sketch", "the sampled weights are not finite: lineage unknown")
-            case "unrelated":
-                return rejected("sketch", f"the weights are unrelated to the source base ({facts})")
-            case "drifted":
-                reason = f"the target has drifted far from the source base ({facts})"
-                return warned("sketch", reason)
-            case "identical":
-                differing = min(1.0, 3 / o.runs)
-                reason = f"at most {differing:.1%} of the places may differ (95%, rule of three)"
-                return accepted(
-                    "sketch", f"identical as the source base at {o.runs} runs; {reason}"
-                )
-            case verdict:
-                return accepted("sketch", f"{verdict} as the source base ({facts})")
-
-    def to_json(self) -> dict[str, object]:
-        """JSON-ready form."""
-        return {
-            "class": self.verdict,
-            "samples": self.samples,
-            "overall": self.overall.to_json(),
-            "tensors": {name: one.to_json() for name, one in self.tensors.items()},
-        }
-
-
-@dataclass(frozen=True)
 class _Stratum:
-    """Runs of one kind of matrix: weights in all, mean and covariance of the runs' means."""
+    """The runs of one kind of matrix: its size in weights, mean and covariance of the run means."""
 
     weights: int
     runs: tuple[RunSums, ...]
@@ -127,13 +73,10 @@ class _Stratum:
 
 
 def _means(runs: Iterable[RunSums]) -> Floats:
-    """A row a run: mean of m_s², m_t², m_s·(m_t − m_s), (m_t − m_s)² and same sign, a weight."""
-    rows = [
-        (r.source / r.count, r.target / r.count, r.cross / r.count, r.difference / r.count,
-         r.agree / r.count)
-        for r in runs
-    ]  # fmt: skip
-    return np.array(rows, np.float64)
+    """Per weight: m_s², m_t², m_s·(m_t − m_s), (m_t − m_s)² and same sign; a row per run."""
+    sums = [(r.source, r.target, r.cross, r.difference, r.agree) for r in runs]
+    counts = [[r.count] for r in runs]
+    return np.array(sums, np.float64) / np.array(counts, np.float64)
 
 
 def _strata(runs: Iterable[RunSums], sizes: Mapping[str, int]) -> list[_Stratum]:
@@ -148,12 +91,13 @@ def _strata(runs: Iterable[RunSums], sizes: Mapping[str, int]) -> list[_Stratum]
     pooled: dict[str, list[RunSums]] = {}
     for kind, members in groups.items():
         pooled.setdefault(kind if len(members) >= MIN_RUNS else "", []).extend(members)
-    found = []
-    for kind, members in pooled.items():
-        table = _means(members)
-        spread = np.cov(table, rowvar=False) if len(members) > 1 else np.zeros((5, 5))
-        found.append(_Stratum(weights.get(kind, 0), tuple(members), table.mean(0), spread))
-    return found
+    return [_stratum(weights.get(kind, 0), members) for kind, members in pooled.items()]
+
+
+def _stratum(weights: int, runs: list[RunSums]) -> _Stratum:
+    means = _means(runs)
+    covariance = np.cov(means, rowvar=False) if len(runs) > 1 else np.zeros((5, 5))
+    return _Stratum(weights, tuple(runs), means.mean(0), covariance)
 
 
 def _quantile(freedom: int, level: float = LEVEL) -> float:
@@ -227,42 +171,58 @@ def _one_tensor(stratum: _Stratum, runs: list[RunSums], known: float | None) -> 
     return _figures(mean, covariance, len(stratum.runs) - 1, len(runs), known)
 
 
-def estimate(match: SketchMatch, entries: Mapping[str, TensorEntry]) -> Lineage | None:
-    """Estimates from a comparison; ``None`` from fewer than two runs.
+def distances(
+    runs: Sequence[RunSums], entries: Mapping[str, TensorEntry]
+) -> tuple[Distance, dict[str, Distance]] | None:
+    """Estimate the distance over all matrices, and over each tensor that has a run.
 
     Args:
-        match: What `ftt_hub.artifact.sketch.compare` showed.
-        entries: The adapter's index: sizes of the source base's tensors and, where a delta is
-            stored, their exact norms, which take the chance of the sample out of ‖m_s‖.
+        runs: Sums of the sampled runs that could be compared.
+        entries: The adapter's index. It has the sizes of the source base's tensors and, where a
+            delta is stored, their exact norms, which make ‖m_s‖ exact.
+
+    Returns:
+        ``None`` for fewer than two runs.
     """
-    if len(match.runs) < 2:
+    if len(runs) < 2:
         return None
     matrices = {
         name: entry
         for name, entry in entries.items()
-        if len(entry.shape) >= 2 and entry.role not in (ADDED, ALIAS) and entry.dtype.is_float
+        if len(entry.shape) >= 2
+        and entry.count
+        and entry.dtype.is_float
+        and entry.role not in (ADDED, ALIAS)
     }
     sizes = {name: entry.count for name, entry in matrices.items()}
-    sizes.update({r.name: r.count for r in match.runs if r.name not in sizes})
-    strata = _strata(match.runs, sizes)
+    sizes.update({r.name: r.count for r in runs if r.name not in sizes})
+    strata = _strata(runs, sizes)
+    overall = _overall(strata, len(runs), _mean_square(matrices, sizes))
+    tensors = {}
+    for stratum in strata:
+        for name in dict.fromkeys(run.name for run in stratum.runs):
+            members = [run for run in stratum.runs if run.name == name]
+            tensors[name] = _one_tensor(stratum, members, _own_mean_square(matrices.get(name)))
+    return overall, dict(sorted(tensors.items()))
+
+
+def _overall(strata: list[_Stratum], runs: int, known: float | None) -> Distance:
     total = sum(s.weights for s in strata)
     shares = [s.weights / total for s in strata]
     mean = np.sum([w * s.mean for w, s in zip(shares, strata, strict=True)], axis=0)
     covariance = np.sum(
         [w**2 * s.covariance / len(s.runs) for w, s in zip(shares, strata, strict=True)], axis=0
     )
+    return _figures(mean, covariance, runs - len(strata), runs, known)
+
+
+def _mean_square(matrices: Mapping[str, TensorEntry], sizes: Mapping[str, int]) -> float | None:
+    """Exact mean of m_s² over all matrices; ``None`` unless the index has every norm."""
     norms = [entry.norm[1] for entry in matrices.values() if entry.norm is not None]
-    complete = len(norms) == len(matrices) and matrices.keys() == sizes.keys()
-    known = sum(n * n for n in norms) / sum(sizes.values()) if complete and norms else None
-    freedom = len(match.runs) - len(strata)
-    overall = _figures(mean, covariance, freedom, len(match.runs), known)
-    tensors = {}
-    for stratum in strata:
-        for name in dict.fromkeys(run.name for run in stratum.runs):
-            entry = matrices.get(name)
-            own = None
-            if entry is not None and entry.norm is not None:
-                own = entry.norm[1] ** 2 / entry.count
-            members = [run for run in stratum.runs if run.name == name]
-            tensors[name] = _one_tensor(stratum, members, own)
-    return Lineage(overall, dict(sorted(tensors.items())), match.samples)
+    if not norms or len(norms) < len(matrices) or matrices.keys() != sizes.keys():
+        return None
+    return sum(n * n for n in norms) / sum(sizes.values())
+
+
+def _own_mean_square(entry: TensorEntry | None) -> float | None:
+    return None if entry is None or entry.norm is None else entry.norm[1] ** 2 / entry.count
