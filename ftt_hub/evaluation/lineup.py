@@ -161,7 +161,7 @@ def _device(wanted: str | None) -> str:
     import torch
 
     if wanted is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return chosen_device()
     try:
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError) as error:

@@ -157,13 +157,11 @@ def _model(
     if not isinstance(target, str | Path):
         name = getattr(target, "name_or_path", "") or None
         return target, name or type(target).__name__, name
-    import torch
     from transformers import AutoModelForCausalLM
 
     folder, label, _ = model_folder(target)
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto")
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(chosen), label, str(folder)  # type: ignore[arg-type]
+    return model.to(chosen_device(device)), label, str(folder)  # type: ignore[arg-type]
 
 
 def write_recommendations(result: TuneResult, adapters: Sequence[str | Path]) -> list[Path]:

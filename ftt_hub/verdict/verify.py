@@ -22,7 +22,7 @@ from ftt_hub.checkpoint.remote import RemoteModel, without_large_tokenizer
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError
 from ftt_hub.registry.open import adapter_folder, adapter_headers, open_adapter
-from ftt_hub.support.findings import Status
+from ftt_hub.support.findings import DEPTHS, Status
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress
 from ftt_hub.support.refs import parse_ref
@@ -30,10 +30,11 @@ from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.transfer import findings, lineage
 from ftt_hub.transfer.findings import Transfer
 from ftt_hub.transfer.prepare import examine, has_same_tokens, plan_for
+from ftt_hub.verdict.judging import judge_loss, judge_weights
 from ftt_hub.verdict.options import TextOptions
-from ftt_hub.verdict.report import Verdict, judge_loss, judge_weights
+from ftt_hub.verdict.report import Verdict
+from ftt_hub.verdict.survey import survey_weights
 
-DEPTHS = ("headers", "sketch", "weights", "loss")
 _Run = tuple[str, int, int]
 
 
@@ -122,8 +123,11 @@ def verify_target(
     if depth not in DEPTHS:
         raise FttError("unknown depth", where=depth[:40], expected=" or ".join(DEPTHS))
     if (depth == "loss") != (text is not None):
-        raise FttError("depth loss needs a text, and no other depth takes one", where=depth,
-                       hint="Give --depth loss --text FILE.")  # fmt: skip
+        raise FttError(
+            "depth loss needs a text, and no other depth takes one",
+            where=depth,
+            hint="Give --depth loss --text FILE.",
+        )
     described = adapter.headers if isinstance(adapter, Adapter) else adapter
     if depth == "headers":
         return verify_headers(described, read_headers(target))
@@ -132,20 +136,33 @@ def verify_target(
         return shallow
     if not isinstance(adapter, Adapter):
         raise FttError("depths weights and loss need the whole adapter", where=adapter.label)
-    from ftt_hub.verdict import deep
-
     if text is None:
-        weights, found = deep.survey_weights(
+        weights, more = survey_weights(
             adapter, target, source=source_base, other=other, registry=registry, workers=workers
         )
-        findings = (*shallow.findings, *found, *judge_weights(weights))
-        return replace(shallow, depth=depth, findings=findings, weights=weights)
+        found = (*shallow.findings, *more, *judge_weights(weights))
+        return replace(shallow, depth=depth, findings=found, weights=weights)
     options = text if isinstance(text, TextOptions) else TextOptions(text)
-    losses, found = deep.measure_losses(
+    return _with_losses(shallow, adapter, target, options, source_base, force, progress)
+
+
+def _with_losses(
+    shallow: Verdict,
+    adapter: Adapter,
+    target: PathLike,
+    options: TextOptions,
+    source_base: PathLike | None,
+    force: bool,
+    progress: Progress | None,
+) -> Verdict:
+    from ftt_hub.verdict.losses import measure_losses  # needs torch, which the other depths do not
+
+    losses, more = measure_losses(
         adapter, target, options, source=source_base, force=force, progress=progress
     )
-    judged = [] if losses is None else judge_loss(losses)
-    return replace(shallow, depth=depth, findings=(*shallow.findings, *found, *judged), loss=losses)
+    judged = () if losses is None else judge_loss(losses)
+    found = (*shallow.findings, *more, *judged)
+    return replace(shallow, depth="loss", findings=found, loss=losses)
 
 
 def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +15,10 @@ from ftt_hub.codecs.quantized import QuantizedCodec
 from ftt_hub.extraction.trials.draft import Draft
 from ftt_hub.extraction.trials.trial import LossTrial, TrialPoint
 from ftt_hub.loss import HeldOutText, Loss, divergence, mean_difference, measure, read_text
-from ftt_hub.loss.measurement import LossError
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.transfer.load import load_model
 from ftt_hub.transfer.prepare import prepared
+from ftt_hub.transfer.running import running
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +79,7 @@ class Bench:
         self._folder = checkpoint.folder
         checkpoint.close()
         text = _text(trial, self._folder)
-        with self._placed([_plain(self._folder)]) as model:
+        with self._running(lambda: _plain(self._folder)) as model:
             trial.before = self._loss(model, text, "m_t").estimate()
             del model  # the next one is loaded when this one is gone
         adapter, _ = make(None)
@@ -123,33 +121,20 @@ class Bench:
         self._progress.finish()
         return loss
 
-    @contextmanager
-    def _sum(self, adapter: Adapter) -> Iterator[PreTrainedModel]:
+    def _sum(self, adapter: Adapter) -> AbstractContextManager[PreTrainedModel]:
         """The target with an adapter added while it is loaded."""
-        with prepared(adapter, self._folder) as target:
-            held = [load_model("AutoModelForCausalLM", adapter, target, scale=1.0)]
-        with self._placed(held) as model:
-            yield model
-            del model
 
-    @contextmanager
-    def _placed(self, held: list[PreTrainedModel]) -> Iterator[PreTrainedModel]:
-        """The model where it is to run; nothing holds it afterwards."""
-        import torch
+        def load() -> PreTrainedModel:
+            with prepared(adapter, self._folder) as target:
+                return load_model("AutoModelForCausalLM", adapter, target, scale=1.0)
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = held.pop().to(device)  # type: ignore[arg-type]
-            alive = weakref.ref(model)
-            yield model
-            del model
-            if alive() is not None:  # in a cycle of references
-                gc.collect()
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise LossError(
-                "out of memory", where=self._folder,
-                hint="Use a larger machine, or choose by --noise without --text.",
-            ) from error  # fmt: skip
+        return self._running(load)
+
+    def _running(
+        self, load: Callable[[], PreTrainedModel]
+    ) -> AbstractContextManager[PreTrainedModel]:
+        hint = "Use a larger machine, or choose by --noise without --text."
+        return running(load, where=self._folder, hint=hint)
 
 
 def _plain(folder: Path) -> PreTrainedModel:
