@@ -20,13 +20,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.artifact.index import ADDED, ALIAS, TensorEntry
-from ftt_hub.artifact.sketch import RunSums
+from ftt_hub.artifact.index import ADDED, ALIAS
 from ftt_hub.loss.estimates import LEVEL, Estimate
+
+if TYPE_CHECKING:
+    from ftt_hub.artifact.index import TensorEntry
+    from ftt_hub.artifact.sketch import RunSums
 
 Floats = NDArray[np.float64]
 

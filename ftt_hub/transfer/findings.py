@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftt_hub.artifact.adapter import AdapterHeaders
-from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.support.findings import CompatibilityReport, Finding, accepted, warned
 from ftt_hub.transfer import checks
 from ftt_hub.transfer.calibration import far_above
-from ftt_hub.transfer.lineage import Comparison
-from ftt_hub.transfer.plan import TransferPlan
+
+if TYPE_CHECKING:
+    from ftt_hub.artifact.adapter import AdapterHeaders
+    from ftt_hub.checkpoint.headers import ModelHeaders
+    from ftt_hub.transfer.lineage import Comparison
+    from ftt_hub.transfer.plan import TransferPlan
 
 
 @dataclass(frozen=True)

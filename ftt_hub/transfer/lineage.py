@@ -9,18 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ftt_hub.artifact import sketch
-from ftt_hub.artifact.adapter import AdapterHeaders
-from ftt_hub.artifact.index import TensorEntry
-from ftt_hub.artifact.sketch import RunSums
 from ftt_hub.support.findings import Finding, accepted, rejected, warned
-from ftt_hub.tensors.dtypes import Bits
-from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.transfer.distance import Distance, distances
-from ftt_hub.transfer.plan import TransferPlan
+
+if TYPE_CHECKING:
+    from ftt_hub.artifact.adapter import AdapterHeaders
+    from ftt_hub.artifact.index import TensorEntry
+    from ftt_hub.artifact.sketch import RunSums
+    from ftt_hub.tensors.dtypes import Bits
+    from ftt_hub.tensors.header import TensorInfo
+    from ftt_hub.transfer.plan import TransferPlan
 
 UNRELATED_BELOW = 0.25
 DRIFTED_BELOW = 0.9

@@ -43,20 +43,20 @@ def opened_base(adapter: Adapter, model: PathLike) -> Iterator[Base]:
 
 @contextmanager
 def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base | None, Finding]]:
-    """The source base: as named, else as the manifest names it; ``None`` where it is not at hand.
+    """The source base: as named, else as the manifest names it; ``None`` if it is not available.
 
     Raises:
         IncompatibleError: The model named is not the source base.
         FttError: The model named cannot be read.
     """
     identity = adapter.config.source_base
-    told = f"{identity.id}@{identity.revision}" if identity.revision else identity.id
+    recorded = f"{identity.id}@{identity.revision}" if identity.revision else identity.id
     try:
-        checkpoint, headers = open_model(told if named is None else named)
+        checkpoint, headers = open_model(recorded if named is None else named)
     except FttError as error:
         if named is not None:
             raise
-        reason = f"the source base is not at hand ({error.what}): name it with --source-base"
+        reason = f"the source base is not available ({error.what}): name it with --source-base"
         yield None, warned("source base", reason)
         return
     with checkpoint:
@@ -65,12 +65,14 @@ def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base
             adapter.headers, base.plan, checkpoint.tensors, checkpoint.read_bits
         )
         if comparison.runs is None or comparison.is_identical:
-            yield base, accepted("source base", f"{headers.label} is at hand")
+            yield base, accepted("source base", f"{headers.label} is available")
             return
         if named is not None:
             raise IncompatibleError(
-                "is not the source base of the adapter", where=headers.label, expected=told,
+                "is not the source base of the adapter",
+                where=headers.label,
+                expected=recorded,
                 found=comparison.finding.reason,
-            )  # fmt: skip
+            )
         reason = f"{headers.label} is another model than the source base was"
         yield None, warned("source base", f"{reason}: name it with --source-base")

@@ -33,8 +33,8 @@ MAX_SPECTRUM_ELEMENTS = 16 << 20
 
 def values(block: DeltaBlock) -> Floats:
     """Hi + lo of a block, in float64."""
-    found = widen(block.hi, block.dtype).astype(np.float64)
-    return found if block.lo is None else found + widen(block.lo, block.dtype)
+    hi = widen(block.hi, block.dtype).astype(np.float64)
+    return hi if block.lo is None else hi + widen(block.lo, block.dtype)
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class _Job:
 
 
 class Survey:
-    """One pass over a target: what Δ is against it.
+    """One pass over a target that compares Δ with it.
 
     Args:
         adapter: The opened adapter.
         plan: Its plan for the target.
         target: The target's weights.
-        source: The source base's, where they are at hand.
+        source: The source base's weights, if available.
         other: Another adapter of the same source base.
     """
 
@@ -80,7 +80,7 @@ class Survey:
         self._source, self._other = source, other
 
     def run(self, workers: int | None = None) -> WeightsEvidence:
-        """Read every tensor once; memory is some blocks whatever the model's size."""
+        """Read every tensor once; memory is a few blocks, whatever the size of the model."""
         tensors: dict[str, Sums] = {}
         for name, sums in map_unordered(self._sums, self._jobs(), workers):
             tensors.setdefault(name, Sums()).add(sums)
@@ -89,12 +89,15 @@ class Survey:
             if len(self._plan.tensors[name].shape) >= 2:
                 total.add(sums)
         return WeightsEvidence(
-            total, dict(sorted(tensors.items())), self._spectra(),
-            self._source is not None, self._other is not None,
-        )  # fmt: skip
+            total,
+            dict(sorted(tensors.items())),
+            self._spectra(),
+            self._source is not None,
+            self._other is not None,
+        )
 
     def _plans(self) -> list[TensorPlan]:
-        """Tensors whose rows keep their place; others cannot be compared element by element."""
+        """Tensors whose rows do not move; others cannot be compared element by element."""
         return [
             plan
             for plan in self._plan.tensors.values()
@@ -137,9 +140,9 @@ class Survey:
         entry = None if container is None else container.entries.get(job.plan.name)
         if container is None or entry is None or entry.slot is None:
             return None
-        return None if entry.shape != job.plan.shape else _delta(
-            container, entry, job.start, job.count
-        )  # fmt: skip
+        if entry.shape != job.plan.shape:
+            return None
+        return _delta(container, entry, job.start, job.count)
 
     def _spectra(self) -> dict[str, Spectrum]:
         matrices = [
@@ -171,10 +174,10 @@ def _delta(
     """Δ of a range; ``None`` when nothing is stored."""
     if entry is None or entry.slot is None:
         return None
-    found = np.zeros(count)
+    delta = np.zeros(count)
     for first, block in container.decode_range(entry, start, count):
-        found[first - start : first - start + block.hi.size] = values(block)
-    return found
+        delta[first - start : first - start + block.hi.size] = values(block)
+    return delta
 
 
 def _against_other(sums: Sums, delta: Floats | None, other: Floats | None) -> None:
@@ -197,7 +200,7 @@ def survey_weights(
     registry: PathLike | None = None,
     workers: int | None = None,
 ) -> tuple[WeightsEvidence, list[Finding]]:
-    """Exact distances, streamed; the source base where it is at hand.
+    """Exact distances, streamed; with the source base if it is available.
 
     Raises:
         FttError: A model or adapter cannot be read.

@@ -60,13 +60,13 @@ def verify(
         depth: ``headers`` (kilobytes), ``sketch`` (up to 0.05% of the target's bytes), ``weights``
             (one pass over them) or ``loss`` (model runs on `text`).
         text: Held-out text for depth ``loss``: a file, or a `TextOptions`.
-        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        source_base: m_s for the last two depths; default what the manifest names, if available.
         other: Another adapter, for interference at depth ``weights``.
         force: Go deeper although the sketch rejects the target.
         revision: Of the adapter.
         registry: ``"hf"`` or a folder.
         workers: Threads.
-        progress: Watches.
+        progress: Receives progress events; default: none.
 
     Returns:
         The verdict for a target, or the manifest of an intact adapter.
@@ -83,9 +83,17 @@ def verify(
         return verify_target(headers, target, depth=depth, text=text)
     with open_adapter(adapter, revision=revision, registry=registry) as opened:
         return verify_target(
-            opened, target, depth=depth, text=text, source_base=source_base, other=other,
-            registry=registry, force=force, workers=workers, progress=progress,
-        )  # fmt: skip
+            opened,
+            target,
+            depth=depth,
+            text=text,
+            source_base=source_base,
+            other=other,
+            registry=registry,
+            force=force,
+            workers=workers,
+            progress=progress,
+        )
 
 
 def verify_target(
@@ -110,12 +118,12 @@ def verify_target(
         depth: ``headers``, ``sketch``, ``weights`` or ``loss``. The last two begin with the sketch
             and stop there when it rejects.
         text: Held-out text for depth ``loss``.
-        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        source_base: m_s for the last two depths; default what the manifest names, if available.
         other: Another adapter, for interference at depth ``weights``.
         registry: Where `other` is looked up.
         force: Go on in spite of a rejection.
         workers: Threads.
-        progress: Watches.
+        progress: Receives progress events; default: none.
 
     Raises:
         FttError: Unknown depth, or the target or text cannot be read.

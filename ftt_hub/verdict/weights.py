@@ -66,7 +66,7 @@ class Sums:
             setattr(self, name, getattr(self, name) + value)
 
     def figures(self, *, based: bool, compared: bool) -> dict[str, float | None]:
-        """Ratios for people: distances and cosines; ``None`` where they are not known."""
+        """Distances and cosines; ``None`` where they are not known."""
         return {
             "delta_to_target": _ratio(self.delta, self.target),
             "distance": _ratio(self.moved, self.source) if based else None,
@@ -91,10 +91,10 @@ class WeightsEvidence:
     """Exact figures of a transfer's weights.
 
     Attributes:
-        total: Over all matrices; norms and biases, few and large, would hide what these do.
+        total: Over all matrices. Norms and biases are left out: they are few and large.
         tensors: Over each tensor.
         spectra: Of some matrices that Δ changes.
-        based: Whether the source base was at hand.
+        based: Whether the source base was available.
         compared: Whether another adapter was given.
     """
 
@@ -107,15 +107,15 @@ class WeightsEvidence:
     @property
     def layers(self) -> dict[str, Sums]:
         """Sums by layer number; what lies outside the layers counts as ``other``."""
-        found: dict[str, Sums] = {}
+        layers: dict[str, Sums] = {}
         for name, sums in self.tensors.items():
             match = LAYER.search(name)
-            found.setdefault(match[1] if match else "other", Sums()).add(sums)
-        return dict(sorted(found.items(), key=lambda i: (not i[0].isdigit(), i[0].zfill(6))))
+            layers.setdefault(match[1] if match else "other", Sums()).add(sums)
+        return dict(sorted(layers.items(), key=lambda i: (not i[0].isdigit(), i[0].zfill(6))))
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """The total's ratios."""
+        """Distances and cosines over all matrices."""
         return self.total.figures(based=self.based, compared=self.compared)
 
     def to_json(self) -> dict[str, object]:
