@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import json_option, registry_option, workers_option
+from ftt_hub.cli.options import CodecName, json_option, registry_option, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.convert.lora_report import LoraReport
-
-CODECS = ("factored", "exact", "anchored", "quantized", "auto")
 
 
 @click.group("convert", epilog="Example: ftt-hub convert from-peft ./my-lora ./adapter")
@@ -25,7 +23,7 @@ def command() -> None:
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
 @click.option("--base", metavar="MODEL", help="What it was trained on; default the one it names.")
-@click.option("--codec", type=click.Choice(CODECS), default="factored", show_default=True,
+@click.option("--codec", type=CodecName(), default="factored", show_default=True,
               help="How Δ is stored; factored keeps the factors of LoRA.")  # fmt: skip
 @click.option("--language", "languages", multiple=True, metavar="TAG", help="BCP-47; repeatable.")
 @click.option("--dataset", "datasets", multiple=True, metavar="ID",

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import ByteSize, json_option, workers_option
+from ftt_hub.cli.options import ByteSize, CodecName, json_option, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.artifact.manifest import AdapterConfig
     from ftt_hub.extraction.trials.trial import LossTrial
 
-CODECS = ("exact", "anchored", "quantized", "factored", "auto")
 METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 
 
@@ -24,7 +23,7 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 @click.argument("source_base")
 @click.argument("fine_tuned")
 @click.argument("out", type=click.Path())
-@click.option("--codec", type=click.Choice(CODECS), show_default="exact, or quantized with a limit",
+@click.option("--codec", type=CodecName(), show_default="exact, or quantized with a limit",
               help="How Δ is stored; factored is for LoRA folders.")  # fmt: skip
 @click.option("--bits", type=float, metavar="B", help="quantized: bits a weight, such as 0.2.")
 @click.option("--target-size", type=ByteSize(), metavar="SIZE",

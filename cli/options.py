@@ -7,10 +7,38 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., object])
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*$", re.IGNORECASE)
+
+
+class CodecName(click.ParamType[str]):
+    """An id from the catalogue of codecs, or ``auto``; the catalogue is imported when needed."""
+
+    name = "codec"
+
+    def _choice(self) -> click.Choice[str]:
+        from ftt_hub.codecs.catalogue import CODECS
+
+        return click.Choice([*CODECS, "auto"])
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """All ids, for the help text."""
+        return self._choice().get_metavar(param, ctx)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The id, or fail with the usage."""
+        return self._choice().convert(str(value), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The ids that begin so."""
+        return self._choice().shell_complete(ctx, param, incomplete)
 
 
 class ByteSize(click.ParamType[int]):

@@ -11,6 +11,7 @@ from typing import Any
 import zstandard
 
 from ftt_hub.artifact.manifest import canonical_json, digest_of, validate
+from ftt_hub.codecs.catalogue import codec
 from ftt_hub.errors import CheckpointError, IntegrityError
 from ftt_hub.tensors.dtypes import DTYPES, DType, wider
 from ftt_hub.tensors.header import parse_json
@@ -94,10 +95,16 @@ class TensorEntry:
 
     @property
     def weight_dtype(self) -> DType:
-        """Dtype of the weights: that of the delta, but that a product of factors is in float32."""
+        """Dtype of the weights: that of the delta, unless the codec stores Δ in a dtype of its own.
+
+        Raises:
+            UnsupportedError: This release does not know the codec.
+        """
+        if self.codec is None or codec(self.codec).delta_dtype is None:
+            return self.dtype
         raws = [raw for raw in (self.source, self.fine_tuned) if raw is not None]
         known = [d for raw in raws if (d := DTYPES.get(raw.dtype)) is not None and d.is_float]
-        return functools.reduce(wider, known) if self.codec == "factored" and known else self.dtype
+        return functools.reduce(wider, known) if known else self.dtype
 
     @property
     def nbytes(self) -> int:

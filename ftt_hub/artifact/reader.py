@@ -14,7 +14,6 @@ import numpy as np
 from ftt_hub.artifact.anchor import Anchor
 from ftt_hub.artifact.index import TensorEntry, decode_index
 from ftt_hub.codecs.catalogue import codec
-from ftt_hub.codecs.factored import FactoredCodec, joined
 from ftt_hub.codecs.lossy.factors import FixedFactors
 from ftt_hub.errors import CheckpointError, CodecError, IntegrityError
 from ftt_hub.support.closing import Closing
@@ -215,11 +214,11 @@ class Container(Closing):
         Raises:
             IntegrityError: A frame does not match its hash or does not decode.
         """
-        if entry.codec != FactoredCodec.id or not entry.blocks or not entry.blocks[0].length:
+        if entry.codec is None or not entry.blocks or not entry.blocks[0].length:
             return None
         frames = ((self.frame(entry, n), block.elements) for n, block in enumerate(entry.blocks))
         try:
-            return joined(frames, entry.row_elements)
+            return codec(entry.codec).factors(frames, entry.row_elements)
         except CodecError as error:
             raise self._damaged(error, entry.name) from error
 

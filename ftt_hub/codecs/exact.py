@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.entropy.planes import (
     SAMPLE,
     Plane,
@@ -75,13 +75,11 @@ def from_ordered(plane: Plane, dtype: DType) -> Bits:
 
 
 @dataclass(frozen=True)
-class ExactCodec:
+class ExactCodec(Codec):
     """Stores Δ = hi + lo without error, about 2 to 9 bits a weight for BF16."""
 
     id: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
-    needs_source: ClassVar[bool] = False
-    needs_first: ClassVar[bool] = False
 
     def encode(self, block: DeltaBlock, place: Place) -> bytes:
         del place
@@ -126,9 +124,6 @@ class ExactCodec:
         lo = np.zeros_like(hi)
         lo[places] = _absolute(_plane(view[third:], number, dtype), hi[places], dtype)
         return DeltaBlock(hi, lo, dtype, places, changed)
-
-    def parameters(self) -> dict[str, object]:
-        return {}
 
 
 def _encode_hi(hi: Bits, dtype: DType) -> bytes:

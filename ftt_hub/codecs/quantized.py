@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub import kernels
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.entropy.planes import (
     Plane,
     decode_places,
@@ -73,7 +73,7 @@ def round_step(step: float, rounding: str) -> float:
 
 
 @dataclass(frozen=True)
-class QuantizedCodec:
+class QuantizedCodec(Codec):
     """Stores Δ on a uniform grid, from about 4 down to 0.02 bits a weight.
 
     Attributes:
@@ -85,8 +85,6 @@ class QuantizedCodec:
 
     id: ClassVar[str] = "quantized"
     exact: ClassVar[bool] = False
-    needs_source: ClassVar[bool] = False
-    needs_first: ClassVar[bool] = False
 
     step: float = 2.0**-12
     rounding: str = STOCHASTIC

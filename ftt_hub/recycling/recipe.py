@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftt_hub.errors import FttError
-from ftt_hub.extraction.choice import Coding
+from ftt_hub.extraction.choice import Coding, recipe_coding
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.support.yaml_lines import LinedYaml, read_yaml
 
@@ -145,7 +145,6 @@ def read_recipe(path: str | Path) -> Recipe:
     lined = read_yaml(path, SCHEMA, RecycleError)
     value = lined.value
     name = value.get("name", path.stem)
-    codec = dict(value.get("codec", {"id": "exact"}))
     variants = value.get("variant", "iterative")
     return Recipe(
         tuple(_model(text, lined, number) for number, text in enumerate(value["bases"])),
@@ -154,7 +153,7 @@ def read_recipe(path: str | Path) -> Recipe:
         name,
         (variants,) if isinstance(variants, str) else tuple(variants),
         _training(lined),
-        Coding(codec.pop("id"), **codec),
+        recipe_coding(lined, RecycleError),
         value.get("evaluation", {}),
         _publishing(lined),
         tuple(value.get("languages", ())),
