@@ -6,19 +6,16 @@ single value of it is used: whatever comes from a registry is hostile until then
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftt_hub.errors import CheckpointError, IntegrityError, UnsupportedError
+from ftt_hub.support.json_schema import violation
 from ftt_hub.tensors.header import parse_json
-
-if TYPE_CHECKING:
-    import jsonschema_rs
 
 CONFIG_NAME = "adapter_config.json"
 FORMAT_VERSION = "1.0"
@@ -41,39 +38,17 @@ def digest_of(value: object) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-@functools.cache
-def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
-    """A compiled validator; an index has thousands of values, which jsonschema takes 0.4 s for."""
-    import jsonschema_rs
-
-    from ftt_hub.schemas import load_schema
-
-    return jsonschema_rs.Draft202012Validator(load_schema(schema))
-
-
-def _best_match(value: object, schema: str) -> str:
-    """The place and message of the error that tells most, of a value that is not valid."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    from ftt_hub.schemas import load_schema
-
-    error = best_match(Draft202012Validator(load_schema(schema)).iter_errors(value))
-    if error is None:  # the two disagree on the end of a pattern after a line break
-        return "some place: another value than its schema allows"
-    place = "/".join(str(part) for part in error.absolute_path) or "the top level"
-    return f"{place[:120]}: {error.message[:200]}"
-
-
 def validate(value: object, schema: str, where: str) -> Json:
     """The value itself, when it is a JSON object that satisfies one of our schemas.
 
     Raises:
-        IntegrityError: It does not; the message names the place and what was expected there.
+        IntegrityError: It does not; the message names the part and what was expected there.
     """
-    if not _validator(schema).is_valid(value):
+    wrong = violation(value, schema)
+    if wrong is not None:
+        at = "/".join(map(str, wrong.keys))[:120] or "the top level"
         raise IntegrityError(
-            f"invalid at {_best_match(value, schema)}",
+            f"invalid at {at}: {wrong.message[:200]}",
             where=where,
             hint="The adapter is damaged or was not made by ftt-hub.",
         )

@@ -98,6 +98,9 @@ def check(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: They do not.
     """
+    for key, value in recipe.parameters.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RecipeError(f"{key}: a number must be finite", where=recipe.where, found=value)
     given = {"method": recipe.method, "parameters": recipe.parameters}
     named = [{"adapter": "a/b"} for _ in recipe.ingredients]
     check_value({**given, "adapters": named}, SCHEMA, RecipeError, lambda *keys: recipe.where)
@@ -108,9 +111,6 @@ def check(recipe: Recipe) -> Recipe:
             expected="a codec that needs no source base",
             found=recipe.coding.codec,
         )
-    for key, value in recipe.parameters.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RecipeError(f"{key}: a number must be finite", where=recipe.where, found=value)
     for item in recipe.ingredients:
         _check_weight(item, recipe.method)
     if not any(item.weight for item in recipe.ingredients):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftt_hub.errors import FttError
 from ftt_hub.extraction.choice import Coding, recipe_coding
+from ftt_hub.registry.choose import is_folder
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.support.yaml_lines import LinedYaml, read_yaml
 
@@ -230,7 +231,7 @@ def _publishing(lined: LinedYaml) -> Publishing | None:
     if given is None:
         return None
     registry = given.get("registry")
-    if registry not in (None, "hf"):
+    if registry is not None and is_folder(registry):
         registry = lined.path.parent / Path(registry).expanduser()
     ref = parse_ref(given["name"]) if "/" in given["name"] else None
     if ref is None or ref.name is None or ref.revision is not None:

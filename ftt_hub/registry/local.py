@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ftt_hub.artifact.adapter import AdapterHeaders, open_folder
 from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -43,6 +44,7 @@ from ftt_hub.registry.abc import (
     PlannedFile,
     Preview,
     Publication,
+    Record,
     Summary,
     Version,
 )
@@ -56,7 +58,6 @@ from ftt_hub.registry.local_rules import (
 from ftt_hub.registry.verified import (
     FOLDER,
     MAX_RECORD_BYTES,
-    Record,
     add_to_folder,
     read_from_folder,
 )
@@ -75,8 +76,8 @@ class LocalRegistry:
         root: The registry's folder; made on the first publication.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser()
 
     def _home(self, name: str) -> Path:
         if not is_repository_name(name):
@@ -169,7 +170,7 @@ class LocalRegistry:
         return {ref: text for ref, text in texts.items() if _DIGEST.match(text)}
 
     def fetch(self, ref: Ref) -> tuple[Path, str]:
-        """See `Registry.fetch`; a revision is a version, ``main``, or a digest's beginning."""
+        """See `Store.fetch`; a revision is a version, ``main``, or a digest's beginning."""
         home = self._home(ref.name or "")
         refs = self._refs(home)
         if not refs:
@@ -190,6 +191,12 @@ class LocalRegistry:
             raise IntegrityError("the registry lost this content", where=place)
         self._warn(home, ref, revision, refs)
         return place, revision if revision in refs and revision != "main" else digest
+
+    def headers(self, ref: Ref, config: AdapterConfig | None = None) -> AdapterHeaders:
+        """See `Store.headers`."""
+        del config
+        with open_folder(str(ref), *self.fetch(ref)) as adapter:
+            return adapter.headers
 
     @staticmethod
     def _by_digest(refs: dict[str, str], revision: str) -> str | None:
