@@ -43,8 +43,9 @@ study-small study: install
 	$(BIN)/python examples/controlled_study/run.py report build/study/$(STUDY).json \
 	  --out build/study/$(STUDY)
 
+# A worker per core; the tests of a file stay together, since they share what its fixtures build.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # What users have where there is no C compiler and no wheel: the same bits by NumPy.
 test-pure: install
