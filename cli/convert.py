@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 from ftt_hub.cli.options import CodecName, json_option, registry_option, workers_option
 
+from ftt_hub.support.sizes import format_bytes
+
 if TYPE_CHECKING:
     from ftt_hub.convert.lora_report import LoraReport
 
@@ -54,7 +56,7 @@ def from_peft(
 
     Every method that PEFT can merge works: LoRA and its variants, IA3, OFT, LoHa, VeRA and others.
     """
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, progress_bar
 
     from ftt_hub.api.convert import convert_from_peft
     from ftt_hub.extraction.builder import Provenance
@@ -73,7 +75,7 @@ def from_peft(
         return
     stored = sum(facts["size"] for facts in config.files.values())
     print_line(
-        f"{out}: {size(stored)}, {config.fidelity.ratio:.1%} of the model, "
+        f"{out}: {format_bytes(stored)}, {config.fidelity.ratio:.1%} of the model, "
         f"{config.tensors.changed} tensors changed"
     )
 
@@ -138,13 +140,13 @@ def to_lora(
 
 
 def _print_lora(out: str, report: LoraReport) -> None:
-    from ftt_hub.cli.output import message, print_line, print_table, size
+    from ftt_hub.cli.output import message, print_line, print_table
 
     rows = [(m.module, str(m.rank), f"{m.error:.4f}") for m in report.modules]
     print_table(None, ("module", "rank", "error"), rows)
     print_line(
-        f"{out}: {size(report.nbytes)}, {len(rows)} modules, relative error {report.error:.4f} "
-        f"over them, {report.total_error:.4f} over all of Δ"
+        f"{out}: {format_bytes(report.nbytes)}, {len(rows)} modules, "
+        f"relative error {report.error:.4f} over them, {report.total_error:.4f} over all of Δ"
     )
     kept = sum(m.kept for m in report.modules)
     if kept:
@@ -182,7 +184,7 @@ def to_sparse_patch(
     as_json: bool,
 ) -> None:
     """Write the patch OUT: indices and new values of the weights of BASE that Δ changes."""
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, progress_bar
 
     from ftt_hub.api.convert import convert_to_sparse_patch
 
@@ -196,6 +198,6 @@ def to_sparse_patch(
         print_json({"file": str(report.path), "bytes": report.nbytes, **facts})
         return
     print_line(
-        f"{out}: {size(report.nbytes)}, {report.changed:,} of {report.elements:,} weights in "
-        f"{report.tensors} tensors"
+        f"{out}: {format_bytes(report.nbytes)}, {report.changed:,} of {report.elements:,} weights "
+        f"in {report.tensors} tensors"
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from ftt_hub.cli.options import ByteSize, CodecName, json_option, workers_option
 
+from ftt_hub.support.sizes import format_bytes
+
 if TYPE_CHECKING:
     from ftt_hub.artifact.manifest import AdapterConfig
     from ftt_hub.extraction.trials.trial import LossTrial
@@ -93,7 +95,6 @@ def command(
         print_line,
         progress_bar,
         quiet_loading,
-        size,
     )
 
     from ftt_hub.api.extract import extract
@@ -132,7 +133,7 @@ def command(
     fidelity = config.fidelity
     stored = sum(facts["size"] for facts in config.files.values())
     print_line(
-        f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
+        f"{out}: {format_bytes(stored)}, {fidelity.ratio:.1%} of the model, "
         f"{fidelity.bits_per_weight:.3g} bits a weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")

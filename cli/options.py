@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-F = TypeVar("F", bound=Callable[..., object])
+from ftt_hub.support.sizes import parse_bytes
 
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*$", re.IGNORECASE)
+F = TypeVar("F", bound=Callable[..., object])
 
 
 class CodecName(click.ParamType[str]):
@@ -52,12 +51,10 @@ class ByteSize(click.ParamType[int]):
         """Parse, or fail with the usage."""
         if isinstance(value, int):
             return value
-        match = _SIZE.match(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 5GB", param, ctx)
-        number, prefix, binary = match.groups()
-        base = 1024 if binary else 1000
-        size = int(float(number) * base ** " KMGT".index(prefix.upper() or " "))
+        try:
+            size = parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if size < 1:
             self.fail("a size must be at least one byte", param, ctx)
         return size

@@ -73,6 +73,11 @@ class ModelIdentity:
     digest: str
     config: Json = field(default_factory=dict)
 
+    @property
+    def ref(self) -> str:
+        """The reference that opens it: ``id@revision``, or the id where no revision is known."""
+        return f"{self.id}@{self.revision}" if self.revision else self.id
+
 
 @dataclass(frozen=True)
 class Fidelity:

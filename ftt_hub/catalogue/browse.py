@@ -244,8 +244,7 @@ def _fit(registry: Registry, listing: Listing, target: ModelHeaders) -> Compatib
         return verify_headers(listed_headers(registry, listing), target)
     except FttError as error:
         finding = rejected("adapter", f"cannot be checked: {error}")
-        label = f"{listing.name}@{listing.revision}"
-        return CompatibilityReport(label, target.label, "headers", (finding,))
+        return CompatibilityReport(listing.ref, target.label, "headers", (finding,))
 
 
 def browse(

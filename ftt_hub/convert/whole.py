@@ -58,9 +58,7 @@ def whole_values(
                 hint="Use the transfer adapter itself, or leave out --modules-to-save.",
             )
         saved[name] = place.module
-    source = adapter.config.source_base
-    chosen = base or (f"{source.id}@{source.revision}" if source.revision else source.id)
-    with prepared(adapter, chosen) as target:
+    with prepared(adapter, base or adapter.config.source_base.ref) as target:
         assembler = Assembler(target.checkpoint.read_bits, adapter.container)
         for name, place in model.places.items():
             if place.module not in saved.values():

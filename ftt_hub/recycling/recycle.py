@@ -23,6 +23,7 @@ from ftt_hub.recycling.settings import batches, check_arguments, on_cpu
 from ftt_hub.recycling.state import State, read_state
 from ftt_hub.recycling.steps import result_step, steps_of
 from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.sizes import format_bytes
 from ftt_hub.support.staging import writing
 
 
@@ -127,7 +128,8 @@ def _silent(_line: str) -> None:
 def _say_limits(recipe: Recipe, plan: Plan, say: Callable[[str], None]) -> None:
     if plan.disk > plan.free:
         say(
-            f"note: up to {plan.disk / 1e9:.1f} GB may be needed, {plan.free / 1e9:.1f} GB are free"
+            f"note: up to {format_bytes(plan.disk)} may be needed, "
+            f"{format_bytes(plan.free)} are free"
         )
     for header in _headers(recipe)[:1]:
         length = fitted(recipe.training, header).sequence_length

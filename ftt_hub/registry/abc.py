@@ -142,6 +142,11 @@ class Listing:
     pinned: str | None = None
     evaluations: tuple[EvaluationResult, ...] = ()
 
+    @property
+    def ref(self) -> str:
+        """The reference that fetches it, ``namespace/name@revision``."""
+        return f"{self.name}@{self.revision}"
+
 
 @dataclass(frozen=True)
 class Notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ftt_hub.artifact.card_editing import (
 )
 from ftt_hub.artifact.card_results import EvaluationResult, results_from
 from ftt_hub.errors import HubError
+
+_log = logging.getLogger(__name__)
 
 RACES = 4
 """So often a commit is tried on a branch that others move."""
@@ -83,5 +86,5 @@ def commit_beside(
         try:
             return hub.commit_files(name, changed, message, head.commit).address
         except hub.StaleParentError:
-            continue
+            _log.info("%s: main moved meanwhile; committing again", name)
     raise HubError("others keep changing its card", where=name, hint="Run the command again later.")

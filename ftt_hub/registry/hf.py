@@ -7,7 +7,6 @@ a branch of its own. The card on `main` records versions and deprecations (`read
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from ftt_hub.registry.hub_push import Push
 from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, record_path, with_line
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.refs import Ref, is_repository_name
+from ftt_hub.support.warn import warn_caller
 
 TAG = "ftt-hub"
 WORKERS = 8
@@ -179,7 +179,7 @@ class HubRegistry:
             return
         tag = (history or History()).shown if on_main else ref.revision
         if history is not None and tag is not None and tag in history.deprecated:
-            warnings.warn(history.deprecated[tag].notice(str(ref)), stacklevel=4)
+            warn_caller(history.deprecated[tag].notice(str(ref)))
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """See `Ledger.versions`."""
@@ -250,7 +250,7 @@ class HubRegistry:
         except HubError:
             raise
         except FttError as error:
-            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            warn_caller(f"left out {summary.name}: {error}")
             return None
 
     @staticmethod

@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +62,7 @@ from ftt_hub.registry.verified import (
 )
 from ftt_hub.support.refs import Ref, is_repository_name, version_tag
 from ftt_hub.support.staging import write_atomic, writing
+from ftt_hub.support.warn import warn_caller
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 LOCK_SECONDS = 60
@@ -218,7 +218,7 @@ class LocalRegistry:
         marked = self._deprecations(home)
         tag = revision if revision in tags else next(iter(tags), None)
         if tag in marked:
-            warnings.warn(marked[tag].notice(str(ref)), stacklevel=4)
+            warn_caller(marked[tag].notice(str(ref)))
 
     @staticmethod
     def _deprecations(home: Path) -> dict[str, Deprecation]:
@@ -295,7 +295,7 @@ class LocalRegistry:
         try:
             config = read_config(home / "content" / digest)
         except FttError as error:
-            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            warn_caller(f"left out {summary.name}: {error}")
             return None
         card = bytes_of(home / "content" / digest / CARD_NAME, MAX_CARD_BYTES)
         return Listing(

@@ -96,10 +96,11 @@ def listed_headers(registry: Registry, listing: Listing) -> AdapterHeaders:
         IntegrityError: It is damaged.
         RegistryError: The registry refuses or does not answer.
     """
-    label = f"{listing.name}@{listing.revision}"
     if listing.pinned is None:
         return registry.headers(Ref(listing.name, listing.revision))
-    return replace(registry.headers(Ref(listing.name, listing.pinned), listing.config), label=label)
+    return replace(
+        registry.headers(Ref(listing.name, listing.pinned), listing.config), label=listing.ref
+    )
 
 
 def registered_name(text: str) -> Ref:

@@ -54,8 +54,8 @@ def violation(value: object, schema: str) -> Violation | None:
         if _validator(schema).is_valid(value):
             return None
         error = _clearest(_validator(schema).iter_errors(value))
-    except ValueError as error:  # a type that JSON does not have
-        return Violation((), "type", str(error))
+    except ValueError as refusal:  # a type that JSON does not have
+        return Violation((), "type", str(refusal))
     return _explained(error, value, load_schema(schema))
 
 

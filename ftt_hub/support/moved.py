@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from importlib import import_module
 from types import ModuleType
+
+from ftt_hub.support.warn import warn_caller
 
 MOVED = {
     "browsing": ("browse",),
@@ -41,7 +42,7 @@ class MovedModule(ModuleType):
         if name not in MOVED[self.__name__.removeprefix("ftt_hub.")]:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         message = f"import {name} from ftt_hub instead of {self.__name__}"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        warn_caller(message, DeprecationWarning)
         return getattr(import_module("ftt_hub"), name)
 
 

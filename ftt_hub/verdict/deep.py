@@ -55,9 +55,8 @@ def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base
         FttError: The model named cannot be read.
     """
     identity = adapter.config.source_base
-    told = f"{identity.id}@{identity.revision}" if identity.revision else identity.id
     try:
-        checkpoint, headers = open_model(told if named is None else named)
+        checkpoint, headers = open_model(identity.ref if named is None else named)
     except FttError as error:
         if named is not None:
             raise
@@ -72,7 +71,7 @@ def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base
             return
         if named is not None:
             raise IncompatibleError(
-                "is not the source base of the adapter", where=headers.label, expected=told,
+                "is not the source base of the adapter", where=headers.label, expected=identity.ref,
                 found=f"{match.verdict}, distance {match.distance:.3g}",
             )  # fmt: skip
         reason = f"{headers.label} is another model than the source base was"

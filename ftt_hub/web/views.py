@@ -16,6 +16,7 @@ from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
 from ftt_hub.catalogue.info import AdapterInfo
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
+from ftt_hub.support.sizes import format_bytes
 from ftt_hub.web.cards import card_html
 from ftt_hub.web.heat import heat_map
 from ftt_hub.web.selection import PAGE_ROWS, Selection
@@ -41,18 +42,9 @@ def _templates() -> Environment:
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters.update(size=size, day=day, figure=figure, breakable=breakable)
+    made.filters.update(size=format_bytes, day=day, figure=figure, breakable=breakable)
     made.globals["fits"] = FITS
     return made
-
-
-def size(nbytes: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} GB"
 
 
 def day(moment: str | None) -> str:
