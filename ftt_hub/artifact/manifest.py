@@ -6,15 +6,14 @@ single value of it is used: whatever comes from a registry is hostile until then
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from ftt_hub.errors import CheckpointError, IntegrityError, UnsupportedError
-from ftt_hub.support.json_schema import violation
+from ftt_hub.support.canonical import digest_of
+from ftt_hub.support.json_schema import Json, validate
 from ftt_hub.tensors.header import parse_json
 
 CONFIG_NAME = "adapter_config.json"
@@ -22,39 +21,6 @@ FORMAT_VERSION = "1.0"
 MAX_CONFIG_BYTES = 64 * 1024
 FEATURES: frozenset[str] = frozenset()
 """Features beyond version 1.0 that this release can read; none so far."""
-
-Json = dict[str, Any]
-
-
-def canonical_json(value: object) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8, and no NaN: equal values give equal bytes."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
-
-
-def digest_of(value: object) -> str:
-    """``sha256:…`` of the canonical JSON of a value."""
-    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-def validate(value: object, schema: str, where: str) -> Json:
-    """The value itself, when it is a JSON object that satisfies one of our schemas.
-
-    Raises:
-        IntegrityError: It does not; the message names the part and what was expected there.
-    """
-    wrong = violation(value, schema)
-    if wrong is not None:
-        at = "/".join(map(str, wrong.keys))[:120] or "the top level"
-        raise IntegrityError(
-            f"invalid at {at}: {wrong.message[:200]}",
-            where=where,
-            hint="The adapter is damaged or was not made by ftt-hub.",
-        )
-    if not isinstance(value, dict):
-        raise IntegrityError("is not a JSON object", where=where)
-    return value
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
-from ftt_hub.codecs.exact import from_ordered, to_ordered
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.difference import difference

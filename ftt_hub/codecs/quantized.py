@@ -155,8 +155,8 @@ class QuantizedCodec(Codec):
     def _rotated(self, values: NDArray[np.float32], place: Place) -> bytes:
         if not np.abs(values).max(initial=0) > rotated.NEGLIGIBLE:
             return b""
-        known, found = spread.measure(values, place.columns)
-        rank = known.rank(self.step, self.rms)
+        found = components.find(values, place.columns)
+        rank = spread.measure(values, found).rank(self.step, self.rms)
         leading = components.rounded(found, rank) if found is not None and rank else None
         if leading is not None:
             values = values - leading.values()

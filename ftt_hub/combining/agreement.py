@@ -16,6 +16,7 @@ from ftt_hub.artifact.index import (
     TensorEntry,
 )
 from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.artifact.reader import weight_dtype
 from ftt_hub.combining.inputs import Input
 from ftt_hub.errors import IncompatibleError
 from ftt_hub.tensors.dtypes import DType, wider
@@ -172,10 +173,10 @@ def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | 
         first = alive[0][1]
         return Planned(replace(first, fine_tuned=None) if aliases else first)
     shape_of = _largest(name, alive)
-    chosen = stored[0][1].weight_dtype if dtype is None else dtype
+    chosen = weight_dtype(stored[0][1]) if dtype is None else dtype
     if dtype is None:
         for _, entry in stored:
-            chosen = wider(chosen, entry.weight_dtype)
+            chosen = wider(chosen, weight_dtype(entry))
     source = next((e.source for _, e in alive if e.source is not None), None)
     entry = replace(
         shape_of, dtype=chosen, source=source, fine_tuned=None, slot=1, codec=None, error=None,

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ftt_hub.errors import IntegrityError
 from ftt_hub.schemas import load_schema
 
 if TYPE_CHECKING:
     import jsonschema_rs
+
+Json = dict[str, Any]
 
 _COMBINED = ("oneOf", "anyOf")
 
@@ -103,3 +106,22 @@ def _of_alternatives(
     if len(inner.instance_path) > len(keys) or inner.kind.name == "enum":
         return _explained(inner, value, schema)
     return Violation(keys, rule, "; or ".join(dict.fromkeys(e.message for e in clearest)))
+
+
+def validate(value: object, schema: str, where: str) -> Json:
+    """The value itself, when it is a JSON object that satisfies one of our schemas.
+
+    Raises:
+        IntegrityError: It does not; the message names the part and what was expected there.
+    """
+    wrong = violation(value, schema)
+    if wrong is not None:
+        at = "/".join(map(str, wrong.keys))[:120] or "the top level"
+        raise IntegrityError(
+            f"invalid at {at}: {wrong.message[:200]}",
+            where=where,
+            hint="The adapter is damaged or was not made by ftt-hub.",
+        )
+    if not isinstance(value, dict):
+        raise IntegrityError("is not a JSON object", where=where)
+    return value

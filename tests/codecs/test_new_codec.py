@@ -17,7 +17,7 @@ from codec_contract import CodecContract
 from ftt_hub.cli.main import cli
 from models import TinyFamily
 
-from ftt_hub.artifact.reader import Container
+from ftt_hub.artifact.reader import Container, weight_dtype
 from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.catalogue import CODECS
 from ftt_hub.combining.recipe import RecipeError, read_recipe
@@ -86,7 +86,7 @@ def test_the_command_line_extracts_and_applies_with_it(family: TinyFamily, tmp_p
     with Container(folder) as container:
         stored = {e.codec for e in container.entries.values() if e.slot is not None}
         assert stored == {"deflate"}
-        assert all(e.weight_dtype is e.dtype for e in container.entries.values())
+        assert all(weight_dtype(e) is e.dtype for e in container.entries.values())
         assert container.factors(next(e for e in container.entries.values() if e.blocks)) is None
     run("apply", folder, "--target", family.source, "--out", merged)
     rebuilt, tuned = (tensors(path) for path in (merged, family.tuned))
