@@ -21,7 +21,8 @@ from demo.models import prepare
 
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.abc import Place
-from ftt_hub.codecs.exact import ExactCodec, to_ordered
+from ftt_hub.codecs.entropy.ordered import to_ordered
+from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.tensors.delta import compute
 from ftt_hub.tensors.dtypes import BF16, Bits
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS

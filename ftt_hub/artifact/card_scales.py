@@ -13,7 +13,6 @@ recommended scale by itself; the default stays 1.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from ftt_hub.artifact.card_editing import (
     split_card,
 )
 from ftt_hub.support.staging import write_atomic
+from ftt_hub.support.warn import warn_caller
 
 MAX_SCALES = 64
 
@@ -98,7 +98,7 @@ def remind(folder: Path, label: str, scale: float) -> None:
     """Warn when an adapter is used at the default scale and its card recommends another."""
     if scale == 1.0:
         for found in recommendations(folder):
-            warnings.warn(f"{label}: {found.notice()}", stacklevel=3)
+            warn_caller(f"{label}: {found.notice()}")
 
 
 def recommend(folder: Path, found: Recommendation) -> None:

@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 from ftt_hub.artifact.index import TensorEntry, model_digest
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, Json, read_config
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.artifact.reader import Container
 from ftt_hub.codecs.catalogue import codec
 from ftt_hub.errors import IntegrityError
+from ftt_hub.support.json_schema import Json
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress, Silent
 

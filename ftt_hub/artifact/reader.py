@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ftt_hub.artifact.anchor import Anchor
 from ftt_hub.artifact.index import TensorEntry, decode_index
 from ftt_hub.codecs.catalogue import codec
-from ftt_hub.codecs.factored import FactoredCodec, joined
 from ftt_hub.codecs.lossy.factors import FixedFactors
 from ftt_hub.errors import CheckpointError, CodecError, IntegrityError
 from ftt_hub.support.closing import Closing
 from ftt_hub.tensors.delta_block import DeltaBlock
+from ftt_hub.tensors.dtypes import DTYPES, Bits, DType, wider
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo
 
@@ -26,6 +26,19 @@ CONTAINER_NAME = "adapter_model.safetensors"
 CONTAINER_INDEX = "adapter_model.safetensors.index.json"
 _SHARD = re.compile(r"^adapter_model-\d{5}-of-\d{5}\.safetensors$")
 _KEY = re.compile(r"^base_model\.model\.transfer_slots\.(\d{1,7})\._extra_state$")
+
+
+def weight_dtype(entry: TensorEntry) -> DType:
+    """Dtype of a tensor's weights: that of Δ, unless the codec stores Δ in a dtype of its own.
+
+    Raises:
+        UnsupportedError: This release does not know the codec.
+    """
+    if entry.codec is None or codec(entry.codec).delta_dtype is None:
+        return entry.dtype
+    raws = [raw for raw in (entry.source, entry.fine_tuned) if raw is not None]
+    known = [d for raw in raws if (d := DTYPES.get(raw.dtype)) is not None and d.is_float]
+    return functools.reduce(wider, known) if known else entry.dtype
 
 
 def slot_key(slot: int) -> str:
@@ -71,6 +84,17 @@ class SlotFile(Protocol):
         """Release them."""
 
 
+class SourceBits(Protocol):
+    """The source base's weights, checked before use (`artifact.anchor`)."""
+
+    def bits(self, entry: TensorEntry, start: int, count: int) -> Bits:
+        """Bits of a run of elements, in the delta's dtype."""
+
+    @property
+    def close(self) -> Callable[[], None]:
+        """Releases them, where they are the container's own."""
+
+
 class Container(Closing):
     """The frames of an adapter folder, opened for ranged reads from many threads.
 
@@ -84,7 +108,7 @@ class Container(Closing):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.anchor: Anchor | None = None
+        self.anchor: SourceBits | None = None
         self._files: list[SlotFile] = []
         self._slots: dict[int, tuple[SlotFile, TensorInfo]] = {}
         try:
@@ -215,11 +239,11 @@ class Container(Closing):
         Raises:
             IntegrityError: A frame does not match its hash or does not decode.
         """
-        if entry.codec != FactoredCodec.id or not entry.blocks or not entry.blocks[0].length:
+        if entry.codec is None or not entry.blocks or not entry.blocks[0].length:
             return None
         frames = ((self.frame(entry, n), block.elements) for n, block in enumerate(entry.blocks))
         try:
-            return joined(frames, entry.row_elements)
+            return codec(entry.codec).factors(frames, entry.row_elements)
         except CodecError as error:
             raise self._damaged(error, entry.name) from error
 

@@ -17,8 +17,7 @@ from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.errors import FttError
 from ftt_hub.registry.abc import Facts, Listing, Registry, Summary, facts_of
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.hf import HubRegistry
-from ftt_hub.registry.open import adapter_headers, remote_headers
+from ftt_hub.registry.open import listed_headers
 from ftt_hub.support.findings import CompatibilityReport, rejected
 from ftt_hub.support.licences import licence_id
 from ftt_hub.support.paths import PathLike
@@ -262,25 +261,18 @@ def browse_page(
 
     def check(listing: Listing) -> BrowseEntry:
         held = recorded(chosen, listing, model.commit)
-        return BrowseEntry(listing, _fit(chosen, listing, model, registry), held)
+        return BrowseEntry(listing, _fit(chosen, listing, model), held)
 
     return Page(tuple(_parallel(check, listings)), len(found))
 
 
-def _fit(
-    chosen: Registry, listing: Listing, target: ModelHeaders, registry: PathLike | None
-) -> CompatibilityReport:
+def _fit(registry: Registry, listing: Listing, target: ModelHeaders) -> CompatibilityReport:
     """The report for a target; an adapter that cannot be read does not fit."""
-    label = f"{listing.name}@{listing.revision}"
     try:
-        if isinstance(chosen, HubRegistry) and listing.pinned is not None:
-            adapter = remote_headers(label, listing.name, listing.pinned, listing.config)
-        else:
-            adapter = adapter_headers(label, registry=registry)
-        return verify_headers(adapter, target)
+        return verify_headers(listed_headers(registry, listing), target)
     except FttError as error:
         finding = rejected("adapter", f"cannot be checked: {error}")
-        return CompatibilityReport(label, target.label, "headers", (finding,))
+        return CompatibilityReport(listing.ref, target.label, "headers", (finding,))
 
 
 def browse(

@@ -77,7 +77,7 @@ def rank(
 
 
 def _name(entry: BrowseEntry) -> str:
-    return f"{entry.listing.name}@{entry.listing.revision}"
+    return entry.listing.ref
 
 
 def _headers(entry: BrowseEntry) -> CompatibilityReport:

@@ -7,12 +7,13 @@ import json
 from dataclasses import replace
 
 from ftt_hub.artifact.folder import file_digest
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, Json, read_config, validate
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.errors import IntegrityError, RegistryError
-from ftt_hub.registry.abc import Listing, Registry
+from ftt_hub.registry.abc import Listing, Record, Registry
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.verified import Record, add_to_folder
+from ftt_hub.registry.verified import add_to_folder
+from ftt_hub.support.json_schema import Json, validate
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Silent
 from ftt_hub.support.refs import Ref, parse_ref

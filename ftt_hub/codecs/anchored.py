@@ -18,9 +18,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
-from ftt_hub.codecs.exact import from_ordered, to_ordered
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.difference import difference
@@ -34,13 +34,12 @@ _MANTISSA_BITS = {BF16.name: 7, F16.name: 10, F32.name: 23}
 
 
 @dataclass(frozen=True)
-class AnchoredCodec:
+class AnchoredCodec(Codec):
     """Stores the fine-tuned model against its source base, for archives and redistribution."""
 
     id: ClassVar[str] = "anchored"
     exact: ClassVar[bool] = True
     needs_source: ClassVar[bool] = True
-    needs_first: ClassVar[bool] = False
 
     def encode(self, block: DeltaBlock, place: Place) -> bytes:
         if block.is_identity:
@@ -95,9 +94,6 @@ class AnchoredCodec:
         tuned = to_ordered(source, dtype)
         tuned[order] += distance
         return from_ordered(tuned, dtype)
-
-    def parameters(self) -> dict[str, object]:
-        return {}
 
 
 def _grouped(source: Bits, dtype: DType) -> tuple[NDArray[np.intp], list[slice]]:

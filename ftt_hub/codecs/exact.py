@@ -9,7 +9,8 @@ A frame is::
     places plane            int32, the zeros of lo before each element that is not
     lo plane                those elements of lo, relative to hi
 
-A plane is a coder byte and its payload (`planes`); without lo the last two are absent. Hi is mapped
+A plane is a coder byte and its payload (`planes`; of hi also `symbols`); without lo the last two
+are absent. Hi is mapped
 to signed integers in the order of the values they stand for, with 0 for "no change" (−0.0), so that
 the entropy coder sees one peak. What rounding hi cut off is at most half a unit of its last place,
 so lo's exponent is stored as its distance below that of hi. An empty frame changes nothing.
@@ -24,19 +25,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import (
-    SAMPLE,
+    Buffer,
     Plane,
     decode_places,
     decode_plane,
-    decode_values,
     encode_places,
     encode_plane,
-    encode_values,
     sampled,
 )
-from ftt_hub.codecs.entropy.symbols import Buffer
+from ftt_hub.codecs.entropy.symbols import SAMPLE, decode_values, encode_values
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.delta_block import DeltaBlock, identity, scattered
 from ftt_hub.tensors.dtypes import Bits, DType
@@ -47,41 +47,14 @@ SPARSE_BELOW = 0.125
 
 _SPARSE_HEAD = struct.Struct("<BII")
 _HEAD = struct.Struct("<IIII")
-_CHUNK = 1 << 16  # elements whose temporaries stay in the processor's cache
-
-
-def to_ordered(bits: Bits, dtype: DType) -> Plane:
-    """Bits of finite floats as integers in value order: −0.0 → 0, +0.0 → 1, −k → −k, +k → k + 1.
-
-    The map is a bijection on finite values, k being the bits of the magnitude.
-    """
-    signed: Plane = bits.view(np.dtype(f"<i{dtype.itemsize}"))
-    ordered = np.right_shift(signed, dtype.bits - 1)
-    np.bitwise_and(ordered, signed.dtype.type(dtype.sign_bit - 1), out=ordered)
-    np.bitwise_xor(ordered, signed, out=ordered)
-    np.add(ordered, signed.dtype.type(1), out=ordered)
-    return ordered
-
-
-def from_ordered(plane: Plane, dtype: DType) -> Bits:
-    """Inverse of `to_ordered`; overwrites and returns the plane's own memory."""
-    for start in range(0, plane.size, _CHUNK):
-        part = plane[start : start + _CHUNK]
-        np.subtract(part, part.dtype.type(1), out=part)
-        mask = np.right_shift(part, dtype.bits - 1)
-        np.bitwise_and(mask, part.dtype.type(dtype.sign_bit - 1), out=mask)
-        np.bitwise_xor(part, mask, out=part)
-    return plane.view(dtype.numpy)
 
 
 @dataclass(frozen=True)
-class ExactCodec:
+class ExactCodec(Codec):
     """Stores Δ = hi + lo without error, about 2 to 9 bits a weight for BF16."""
 
     id: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
-    needs_source: ClassVar[bool] = False
-    needs_first: ClassVar[bool] = False
 
     def encode(self, block: DeltaBlock, place: Place) -> bytes:
         del place
@@ -126,9 +99,6 @@ class ExactCodec:
         lo = np.zeros_like(hi)
         lo[places] = _absolute(_plane(view[third:], number, dtype), hi[places], dtype)
         return DeltaBlock(hi, lo, dtype, places, changed)
-
-    def parameters(self) -> dict[str, object]:
-        return {}
 
 
 def _encode_hi(hi: Bits, dtype: DType) -> bytes:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub import kernels
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.entropy.planes import (
     Plane,
     decode_places,
@@ -73,7 +73,7 @@ def round_step(step: float, rounding: str) -> float:
 
 
 @dataclass(frozen=True)
-class QuantizedCodec:
+class QuantizedCodec(Codec):
     """Stores Δ on a uniform grid, from about 4 down to 0.02 bits a weight.
 
     Attributes:
@@ -85,8 +85,6 @@ class QuantizedCodec:
 
     id: ClassVar[str] = "quantized"
     exact: ClassVar[bool] = False
-    needs_source: ClassVar[bool] = False
-    needs_first: ClassVar[bool] = False
 
     step: float = 2.0**-12
     rounding: str = STOCHASTIC
@@ -157,8 +155,8 @@ class QuantizedCodec:
     def _rotated(self, values: NDArray[np.float32], place: Place) -> bytes:
         if not np.abs(values).max(initial=0) > rotated.NEGLIGIBLE:
             return b""
-        known, found = spread.measure(values, place.columns)
-        rank = known.rank(self.step, self.rms)
+        found = components.find(values, place.columns)
+        rank = spread.measure(values, found).rank(self.step, self.rms)
         leading = components.rounded(found, rank) if found is not None and rank else None
         if leading is not None:
             values = values - leading.values()

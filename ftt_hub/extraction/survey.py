@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
-from ftt_hub.artifact.manifest import digest_of
 from ftt_hub.artifact.reader import slot_key
 from ftt_hub.codecs.abc import Place
 from ftt_hub.codecs.exact import ExactCodec
@@ -15,6 +14,7 @@ from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.extraction.encoding import Weights, codec_for, read_block, row_length
 from ftt_hub.extraction.pairs import Pair
+from ftt_hub.support.canonical import digest_of
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress
 from ftt_hub.tensors import delta

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
-import re
 import threading
 import time
 from pathlib import Path
 
 from ftt_hub.errors import FttError, OutputError
+from ftt_hub.support.sizes import parse_bytes
 from ftt_hub.support.staging import write_atomic
 
 VARIABLE = "FTT_HUB_RANGES_SIZE"
 DEFAULT_BYTES = 512_000_000
 KEPT_BYTES = 8 << 20
 """Ranges longer than this are not kept."""
-_SIZE = re.compile(r"^(\d{1,15})([KMGT]?)B?$", re.IGNORECASE)
 _DAY = 86_400
+_log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _written = 0
 _pruned: set[Path] = set()
@@ -39,13 +40,12 @@ def capacity() -> int:
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return DEFAULT_BYTES
-    match = _SIZE.match(text)
-    if match is None:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
         raise FttError(
             "not a size", where=VARIABLE, expected="bytes, such as 500MB", found=text[:40]
-        )
-    thousands: int = 1000 ** " KMGT".index(match[2].upper() or " ")
-    return int(match[1]) * thousands
+        ) from error
 
 
 def _folder() -> Path:
@@ -125,4 +125,5 @@ def prune(room: int) -> int:
         with contextlib.suppress(OSError):
             path.unlink()
         removed += size
+    _log.debug("removed %d bytes of kept ranges", removed)
     return removed

@@ -7,12 +7,12 @@ a branch of its own. The card on `main` records versions and deprecations (`read
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftt_hub import hub
+from ftt_hub.artifact.adapter import AdapterHeaders, open_folder
 from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -24,7 +24,8 @@ from ftt_hub.artifact.card_editing import (
 )
 from ftt_hub.artifact.card_results import EvaluationResult, results_from
 from ftt_hub.artifact.manifest import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
-from ftt_hub.errors import FttError, HubError, RefError
+from ftt_hub.artifact.remote import remote_entries
+from ftt_hub.errors import FttError, HubError, RefError, RegistryError
 from ftt_hub.registry.abc import (
     MAX_RECORDS,
     Facts,
@@ -32,14 +33,16 @@ from ftt_hub.registry.abc import (
     Notes,
     Preview,
     Publication,
+    Record,
     Summary,
     Version,
 )
-from ftt_hub.registry.card_commits import commit_card, commit_results
+from ftt_hub.registry.card_commits import commit_beside, commit_card, commit_results
 from ftt_hub.registry.hub_push import Push
-from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, Record, commit_record, record_path
+from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, record_path, with_line
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.refs import Ref, is_repository_name
+from ftt_hub.support.warn import warn_caller
 
 TAG = "ftt-hub"
 WORKERS = 8
@@ -57,6 +60,18 @@ def read_manifest(name: str, commit: str) -> AdapterConfig | None:
     if data is None or _is_foreign(data):
         return None
     return parse_config(data, f"{name}/{CONFIG_NAME}")
+
+
+def _manifest(name: str, commit: str, ref: Ref) -> AdapterConfig:
+    config = read_manifest(name, commit)
+    if config is None:
+        raise RefError(
+            f"no {CONFIG_NAME} there",
+            where=ref,
+            expected="a transfer adapter",
+            hint="Find adapters with ftt-hub browse.",
+        )
+    return config
 
 
 def _is_foreign(data: bytes) -> bool:
@@ -85,7 +100,23 @@ def _checked(name: str | None) -> str:
 
 
 class HubRegistry:
-    """Adapters on the Hub; honours HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE."""
+    """Adapters on the Hub; honours HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+
+    Args:
+        location: Empty: there is one Hub, that of HF_ENDPOINT.
+
+    Raises:
+        RegistryError: A location was given.
+    """
+
+    def __init__(self, location: str = "") -> None:
+        if location:
+            raise RegistryError(
+                "the Hub is named without a location",
+                where=f"hf:{location}"[:200],
+                expected="hf",
+                hint="Set HF_ENDPOINT to use another server.",
+            )
 
     def publish(
         self,
@@ -120,16 +151,24 @@ class HubRegistry:
     def fetch(self, ref: Ref) -> tuple[Path, str]:
         """See `Store.fetch`; downloads what the manifest lists, and nothing else."""
         name, commit = self.resolve(ref)
-        config = read_manifest(name, commit)
-        if config is None:
-            raise RefError(
-                f"no {CONFIG_NAME} there",
-                where=ref,
-                expected="a transfer adapter",
-                hint="Find adapters with ftt-hub browse.",
-            )
-        files = (*config.files, CONFIG_NAME, CARD_NAME)
+        files = (*_manifest(name, commit, ref).files, CONFIG_NAME, CARD_NAME)
         return hub.download_adapter(name, commit, files), commit
+
+    def headers(self, ref: Ref, config: AdapterConfig | None = None) -> AdapterHeaders:
+        """See `Store.headers`; offline the cached files are read."""
+        if hub.is_offline():
+            with open_folder(str(ref), *self.fetch(ref)) as adapter:
+                return adapter.headers
+        name, commit = self.resolve(ref)
+        known = config or _manifest(name, commit, ref)
+
+        def file(filename: str) -> Path | None:
+            return hub.download_file(name, commit, filename) if filename in known.files else None
+
+        def read(filename: str, start: int, length: int) -> bytes:
+            return hub.read_range(name, commit, filename, start, length)
+
+        return AdapterHeaders(str(ref), commit, known, remote_entries(known, read, name), file)
 
     @staticmethod
     def _warn(name: str, ref: Ref, commit: str) -> None:
@@ -140,7 +179,7 @@ class HubRegistry:
             return
         tag = (history or History()).shown if on_main else ref.revision
         if history is not None and tag is not None and tag in history.deprecated:
-            warnings.warn(history.deprecated[tag].notice(str(ref)), stacklevel=4)
+            warn_caller(history.deprecated[tag].notice(str(ref)))
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """See `Ledger.versions`."""
@@ -173,7 +212,11 @@ class HubRegistry:
 
     def annotate(self, ref: Ref, record: Record) -> str:
         """See `Records.annotate`: one commit to main."""
-        return commit_record(_checked(ref.name), record)
+
+        def files(card: bytes | None) -> dict[str, Path | bytes]:
+            return {record_path(record.key): record.data, CARD_NAME: with_line(card, record)}
+
+        return commit_beside(_checked(ref.name), files, "Add a verdict") or ""
 
     def record(self, listing: Listing, key: str) -> bytes | None:
         """See `Records.record`: one request; records came after the version, so main has them."""
@@ -207,7 +250,7 @@ class HubRegistry:
         except HubError:
             raise
         except FttError as error:
-            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            warn_caller(f"left out {summary.name}: {error}")
             return None
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from ftt_hub.errors import FttError, HubError, RegistryError, VersionExistsError
 from ftt_hub.registry.abc import PlannedFile, Preview, Publication
 from ftt_hub.registry.card_commits import RACES, commit_card
 from ftt_hub.support.refs import version_key, version_tag
+
+_log = logging.getLogger(__name__)
 
 
 def _digest_at(name: str, commit: str) -> tuple[str | None, AdapterConfig | None]:
@@ -115,8 +118,8 @@ class Push:
                 return held
             try:
                 return self._propose(state) if create_pr else self._commit(state)
-            except hub.StaleParentError:
-                continue  # somebody else published: look again, then decide again
+            except hub.StaleParentError:  # look again, then decide again
+                _log.info("%s: somebody else published meanwhile; trying again", self.name)
         raise HubError(
             "others keep publishing to it", where=self.name, hint="Run the command again later."
         )

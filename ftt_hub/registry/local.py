@@ -15,11 +15,11 @@ import json
 import re
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ftt_hub.artifact.adapter import AdapterHeaders, open_folder
 from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -41,6 +41,7 @@ from ftt_hub.registry.abc import (
     PlannedFile,
     Preview,
     Publication,
+    Record,
     Summary,
     Version,
 )
@@ -54,12 +55,12 @@ from ftt_hub.registry.local_rules import (
 from ftt_hub.registry.verified import (
     FOLDER,
     MAX_RECORD_BYTES,
-    Record,
     add_to_folder,
     read_from_folder,
 )
 from ftt_hub.support.refs import Ref, is_repository_name, version_tag
 from ftt_hub.support.staging import locked, write_atomic, writing
+from ftt_hub.support.warn import warn_caller
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 LOCK_SECONDS = 60
@@ -73,8 +74,8 @@ class LocalRegistry:
         root: The registry's folder; made on the first publication.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser()
 
     def _home(self, name: str) -> Path:
         if not is_repository_name(name):
@@ -159,7 +160,7 @@ class LocalRegistry:
         return {ref: text for ref, text in texts.items() if _DIGEST.match(text)}
 
     def fetch(self, ref: Ref) -> tuple[Path, str]:
-        """See `Registry.fetch`; a revision is a version, ``main``, or a digest's beginning."""
+        """See `Store.fetch`; a revision is a version, ``main``, or a digest's beginning."""
         home = self._home(ref.name or "")
         refs = self._refs(home)
         if not refs:
@@ -181,6 +182,12 @@ class LocalRegistry:
         self._warn(home, ref, revision, refs)
         return place, revision if revision in refs and revision != "main" else digest
 
+    def headers(self, ref: Ref, config: AdapterConfig | None = None) -> AdapterHeaders:
+        """See `Store.headers`."""
+        del config
+        with open_folder(str(ref), *self.fetch(ref)) as adapter:
+            return adapter.headers
+
     @staticmethod
     def _by_digest(refs: dict[str, str], revision: str) -> str | None:
         if len(revision) < 8:
@@ -201,7 +208,7 @@ class LocalRegistry:
         marked = self._deprecations(home)
         tag = revision if revision in tags else next(iter(tags), None)
         if tag in marked:
-            warnings.warn(marked[tag].notice(str(ref)), stacklevel=4)
+            warn_caller(marked[tag].notice(str(ref)))
 
     @staticmethod
     def _deprecations(home: Path) -> dict[str, Deprecation]:
@@ -278,7 +285,7 @@ class LocalRegistry:
         try:
             config = read_config(home / "content" / digest)
         except FttError as error:
-            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            warn_caller(f"left out {summary.name}: {error}")
             return None
         card = bytes_of(home / "content" / digest / CARD_NAME, MAX_CARD_BYTES)
         return Listing(

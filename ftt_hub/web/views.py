@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
+from ftt_hub.support.sizes import format_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,18 +45,9 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(size=size, day=day, figure=figure, breakable=breakable)
+    made.filters.update(size=format_bytes, day=day, figure=figure, breakable=breakable)
     made.globals["fits"] = FITS
     return made
-
-
-def size(nbytes: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} GB"
 
 
 def day(moment: str | None) -> str:

@@ -159,7 +159,9 @@ def test_rows_without_change_change_nothing() -> None:
 
 def test_what_is_measured_is_the_error_of_the_stored_delta() -> None:
     left, right = low_rank("fp32", (30, 40), 3)
-    codec = FactoredCodec(find=lambda _: PlainFactors(left, right)).of("w", (30, 40))
+    codec = FactoredCodec(find=lambda _: PlainFactors(left, right)).for_tensor(
+        "w", (30, 40), (30, 40)
+    )
     assert codec is not None
     empty = DeltaBlock(np.zeros(400, np.uint32), None, F32)
     first = codec.encode(empty, Place("w", 0))
@@ -173,9 +175,9 @@ def test_what_is_measured_is_the_error_of_the_stored_delta() -> None:
 def test_factors_that_save_nothing_are_not_used() -> None:
     left, right = low_rank("fp32", (6, 40), 6)
     codec = FactoredCodec(find=lambda _: PlainFactors(left, right))
-    assert codec.of("w", (6, 40)) is None
-    assert codec.of("w", (40, 6)) is None
-    assert FactoredCodec().of("w", (6, 40)) is None
+    assert codec.for_tensor("w", (6, 40), (6, 40)) is None
+    assert codec.for_tensor("w", (40, 6), (40, 6)) is None
+    assert FactoredCodec().for_tensor("w", (6, 40), (6, 40)) is None
 
 
 HEAD = struct.Struct("<BIIddII")

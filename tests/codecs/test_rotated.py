@@ -145,9 +145,9 @@ def test_components_take_what_rows_change_alike() -> None:
 
 def test_a_matrix_without_components_has_none() -> None:
     values = gaussian(300 * 128)
-    spread, found = measure(values, 128)
+    found = components.find(values, 128)
     assert found is not None
-    assert spread.rank(4 * SCALE, SCALE) == 0
+    assert measure(values, found).rank(4 * SCALE, SCALE) == 0
 
 
 def test_a_block_that_is_not_whole_rows_has_no_components() -> None:

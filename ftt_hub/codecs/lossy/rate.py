@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ftt_hub.codecs.lossy import components
 from ftt_hub.codecs.lossy.spread import Spread, Spreads, measure
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, ROUNDINGS, STOCHASTIC, delta_values
 from ftt_hub.tensors.delta_block import DeltaBlock
@@ -69,7 +70,8 @@ class Tally:
     def add(self, block: DeltaBlock, columns: int = 0) -> None:
         """Count one block, of whole rows of so many elements if it is part of a matrix."""
         if self._turned:
-            self.spreads.append(measure(delta_values(block), columns)[0])
+            values = delta_values(block)
+            self.spreads.append(measure(values, components.find(values, columns)))
         self._on_edges &= block.dtype is BF16
         for start in range(0, block.hi.size, 1 << 16):
             part = block.part(np.s_[start : start + (1 << 16)])

@@ -73,18 +73,6 @@ class Levels:
         return HEAD.pack(KIND, self.base, self.key, len(gains)) + gains + inner
 
 
-def step_of(step: float, rms: float, spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Step of runs whose weights have these root mean squares, `step` being that at `rms`.
-
-    It grows as spread^(7/8): noise summed over all runs is smallest when the bits of a run grow as
-    its spread does, and near a tenth of a bit that is so. Square roots alone are taken, since they
-    are rounded alike everywhere.
-    """
-    ratio = spread / rms
-    eighth = np.sqrt(np.sqrt(np.sqrt(np.maximum(ratio, 1e-300))))
-    return np.asarray(step * ratio / eighth, np.float64)
-
-
 def quantise(values: NDArray[np.float32], step: float, rms: float, key: int) -> Levels:
     """Rotate, divide by the step of each run, round to nearest.
 
@@ -169,7 +157,7 @@ def _steps(
     """Step of the coefficients of each run, whose integers have this energy; 1 where they are 0."""
     spread, known = np.sqrt(energy / width), energy > 0
     own = np.divide(spread, wide, where=known, out=np.ones_like(spread))
-    return np.where(known, step_of(step, rms, own) * wide * math.sqrt(width), 1.0)
+    return np.where(known, rotation.step_of(step, rms, own) * wide * math.sqrt(width), 1.0)
 
 
 def _gains(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.lossy import components, gaussian, rotation
-from ftt_hub.codecs.lossy.rotated import step_of
+from ftt_hub.codecs.lossy import gaussian, rotation
 
 _GAIN_BITS = 6.0
 """Bits that the gain of a run takes, about."""
@@ -108,14 +108,23 @@ class Spreads:
 def _relative(step: float, rms: float, spreads: Numbers) -> tuple[NDArray[np.bool_], Numbers]:
     """Which groups of runs change at all, and each group's step over its spread."""
     used = spreads > 0
-    relative = step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
+    relative = rotation.step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
     return used, np.where(used, relative, 1.0)
 
 
-def measure(
-    values: NDArray[np.float32], columns: int
-) -> tuple[Spread, components.Components | None]:
-    """The statistics of a block's Δ, and its components where there may be some."""
+class LeadingComponents(Protocol):
+    """What is known of a block's leading components before any is stored."""
+
+    @property
+    def rest(self) -> Numbers:
+        """Part of ‖Δ‖² left after 0, 1, … of them."""
+
+    def cost(self, rank: int) -> float:
+        """Bits of so many."""
+
+
+def measure(values: NDArray[np.float32], leading: LeadingComponents | None) -> Spread:
+    """The statistics of a block's Δ, of which these components may be stored apart."""
     whole, rest = rotation.widths(values.size)
     split = whole * rotation.WIDTH
     body = values[:split].reshape(whole, rotation.WIDTH)
@@ -124,12 +133,11 @@ def measure(
     if rest:
         squares = np.append(squares, np.square(values[split:], dtype=np.float64).sum())
         widths = np.append(widths, float(rest))
-    found = components.find(values, columns)
-    left = np.ones(1) if found is None else found.rest
-    cost = 0.0 if found is None else found.cost(1)
+    left = np.ones(1) if leading is None else leading.rest
+    cost = 0.0 if leading is None else leading.cost(1)
     order = np.argsort(squares / widths, kind="stable")
     parts = np.array_split(order, max(1, min(_GROUPS, order.size)))
     runs = np.array([float(part.size) for part in parts])
     total = np.array([widths[part].sum() for part in parts])
     spreads = np.sqrt(np.array([squares[part].sum() for part in parts]) / np.maximum(total, 1.0))
-    return Spread(runs, total, spreads, left, cost), found
+    return Spread(runs, total, spreads, left, cost)
