@@ -163,8 +163,6 @@ def _is_counted(entry: BrowseEntry) -> bool:
 
 def entry_row(entry: BrowseEntry) -> list[str]:
     """One adapter, as cells."""
-    from ftt_hub.catalogue.browse import stored_bytes
-
     listing, config = entry.listing, entry.listing.config
     exact = config.fidelity.exact
     row = [
@@ -174,7 +172,7 @@ def entry_row(entry: BrowseEntry) -> list[str]:
         config.source_base.id,
         ", ".join(config.datasets),
         config.codec.id,
-        format_bytes(stored_bytes(listing)),
+        format_bytes(config.stored_bytes),
         "exact" if exact else f"error {config.fidelity.relative_error:.2g}",
         config.license or "",
         (listing.updated or "")[:10],

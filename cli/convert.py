@@ -90,9 +90,8 @@ def from_peft(
     if as_json:
         print_json(config.to_json())
         return
-    stored = sum(facts["size"] for facts in config.files.values())
     print_line(
-        f"{out}: {format_bytes(stored)}, {config.fidelity.ratio:.1%} of the model, "
+        f"{out}: {format_bytes(config.stored_bytes)}, {config.fidelity.ratio:.1%} of the model, "
         f"{config.tensors.changed} tensors changed"
     )
 

@@ -179,9 +179,8 @@ def command(
     if trial is not None and trial.chosen is not None:
         _print_trial(trial)
     fidelity = config.fidelity
-    stored = sum(facts["size"] for facts in config.files.values())
     print_line(
-        f"{out}: {format_bytes(stored)}, {fidelity.ratio:.1%} of the model, "
+        f"{out}: {format_bytes(config.stored_bytes)}, {fidelity.ratio:.1%} of the model, "
         f"{fidelity.bits_per_weight:.3g} bits per weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")

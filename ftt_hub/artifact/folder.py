@@ -54,7 +54,7 @@ def check_files(folder: Path, config: AdapterConfig, progress: Progress) -> None
     Raises:
         IntegrityError: A file is missing or differs.
     """
-    progress.start("checking files", sum(facts["size"] for facts in config.files.values()))
+    progress.start("checking files", config.stored_bytes)
     for name, facts in config.files.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None

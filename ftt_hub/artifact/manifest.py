@@ -182,6 +182,11 @@ class AdapterConfig:
             )
         return data
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all files of the adapter."""
+        return sum(int(facts["size"]) for facts in self.files.values())
+
     def with_files(self, files: Json) -> AdapterConfig:
         """A copy that lists these files and carries the digest that follows."""
         listed = replace(self, files=files)

@@ -58,7 +58,7 @@ class BrowseEntry:
             "fine_tuned": config.fine_tuned.id,
             "datasets": config.datasets,
             "codec": config.codec.id,
-            "bytes": stored_bytes(listing),
+            "bytes": config.stored_bytes,
             "exact": config.fidelity.exact,
             "relative_error": config.fidelity.relative_error,
             "license": config.license,
@@ -158,11 +158,6 @@ class _Candidate:
         return history is not None and history.shown in history.deprecated
 
 
-def stored_bytes(listing: Listing) -> int:
-    """Bytes of an adapter's files."""
-    return sum(int(facts["size"]) for facts in listing.config.files.values())
-
-
 def _opened(registry: Registry, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The candidates with their manifests; those that have none are left out."""
     missing = [c for c in candidates if c.listing is None]
@@ -185,7 +180,7 @@ def _sorted(candidates: list[_Candidate], sort: str) -> list[_Candidate]:
         "updated": lambda c: c.summary.updated or "",
         "downloads": lambda c: c.summary.downloads or 0,
         "likes": lambda c: c.summary.likes or 0,
-        "size": lambda c: 0 if c.listing is None else stored_bytes(c.listing),
+        "size": lambda c: 0 if c.listing is None else c.listing.config.stored_bytes,
     }
     by_name = sorted(candidates, key=lambda c: c.summary.name.lower())
     return by_name if sort == "name" else sorted(by_name, key=keys[sort], reverse=True)

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
 from ftt_hub.support.sizes import format_bytes
@@ -20,6 +19,7 @@ from ftt_hub.support.sizes import format_bytes
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from ftt_hub.catalogue.browse import BrowseEntry, Page
     from ftt_hub.catalogue.listed import ListedAdapter
     from ftt_hub.web.heat import HeatMap
     from ftt_hub.web.selection import Selection
@@ -84,7 +84,7 @@ def _row(entry: BrowseEntry, selection: Selection) -> dict[str, object]:
         "config": config,
         "namespace": namespace,
         "name": name,
-        "bytes": stored_bytes(entry.listing),
+        "bytes": config.stored_bytes,
         "fit": fit,
         "address": _address_of(entry.listing.name, selection.target),
     }
@@ -207,7 +207,7 @@ def adapter(
         .render(
             listing=listing,
             config=listing.config,
-            bytes=stored_bytes(listing),
+            bytes=listing.config.stored_bytes,
             versions=description.versions,
             evaluations=description.evaluations,
             verified=[record for record in records if record is not None],
