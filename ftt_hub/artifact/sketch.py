@@ -229,13 +229,17 @@ def compare(
     return match_of(sums)
 
 
-def _sums(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> RunSums:
-    change = theirs - ours
+def _sums(name: str, source: NDArray[np.float64], target: NDArray[np.float64]) -> RunSums:
+    change = target - source
     return RunSums(
-        name, ours.size, float(np.dot(ours, ours)), float(np.dot(theirs, theirs)),
-        float(np.dot(ours, change)), float(np.dot(change, change)),
-        int(np.count_nonzero(np.sign(ours) == np.sign(theirs))),
-    )  # fmt: skip
+        name,
+        source.size,
+        float(np.dot(source, source)),
+        float(np.dot(target, target)),
+        float(np.dot(source, change)),
+        float(np.dot(change, change)),
+        int(np.count_nonzero(np.sign(source) == np.sign(target))),
+    )
 
 
 def match_of(runs: Iterable[RunSums]) -> SketchMatch:

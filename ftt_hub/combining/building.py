@@ -18,7 +18,7 @@ from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, CodecSpec, Fid
 from ftt_hub.artifact.reader import container_files
 from ftt_hub.artifact.slots import SlotStore
 from ftt_hub.artifact.writer import write_container
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.combining.agreement import Planned
 from ftt_hub.combining.combination import Combination
@@ -142,7 +142,7 @@ class Builder:
         for number in entry.blocks:
             count = number.elements
             stored, ideal = self.source.combination.stored(entry.name, start, count)
-            frame = codec.encode(stored if codec.exact else ideal, Place(entry.name, start))
+            frame = codec.encode(stored if codec.exact else ideal, BlockContext(entry.name, start))
             statistics.add(_measured(codec, frame, stored, ideal, entry.name))
             write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))

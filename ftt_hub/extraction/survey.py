@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
 from ftt_hub.artifact.reader import slot_key
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.lossy.rate import Survey, Tally
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
@@ -49,7 +49,7 @@ def _is_quantised(pair: Pair) -> bool:
 
 def _blocks(
     pair: Pair, source: Weights, tuned: Weights, limit: int | None = None
-) -> Iterator[tuple[Place, DeltaBlock, DeltaStatistics]]:
+) -> Iterator[tuple[BlockContext, DeltaBlock, DeltaStatistics]]:
     for start, whole in whole_rows(pair.either.shape, BLOCK_ELEMENTS):
         columns = row_length(pair.either.shape, whole)
         rows = max(1, columns)
@@ -64,7 +64,7 @@ def _blocks(
                 where=pair.name,
                 hint="Repair the model: no delta can be made from such values.",
             ) from error
-        yield Place(pair.name, start, base, fine, columns), block, sums
+        yield BlockContext(pair.name, start, base, fine, columns), block, sums
 
 
 def _index_bytes(pairs: Sequence[Pair]) -> int:

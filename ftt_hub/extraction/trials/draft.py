@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.reader import Container
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.extraction.encoding import Weights, codec_for, read_block, rounded, row_length
 from ftt_hub.extraction.pairs import Pair
@@ -105,7 +105,7 @@ class Draft(Container):
             raise NonFiniteError(error.what, where=pair.name, hint="Repair the model.") from error
         if self._codec is None:
             return block
-        place = Place(pair.name, start, base, fine, row_length(pair.either.shape, part[1]))
+        place = BlockContext(pair.name, start, base, fine, row_length(pair.either.shape, part[1]))
         codec = codec_for(self._codec, pair)
         frame = codec.encode(block, place)
         decoded = block
