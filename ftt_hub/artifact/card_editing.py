@@ -84,8 +84,8 @@ def sorted_versions(tags: object) -> tuple[str, ...]:
     """The version tags among `tags`, newest first."""
     if not isinstance(tags, list | tuple | set | dict) or len(tags) > _MAX_VERSIONS:
         return ()
-    found = {tag for tag in tags if isinstance(tag, str) and is_version_tag(tag)}
-    return tuple(sorted(found, key=version_key, reverse=True))
+    versions = {tag for tag in tags if isinstance(tag, str) and is_version_tag(tag)}
+    return tuple(sorted(versions, key=version_key, reverse=True))
 
 
 def _deprecation(value: object) -> Deprecation | None:

@@ -101,7 +101,7 @@ def remind(folder: Path, label: str, scale: float) -> None:
             warn_caller(f"{label}: {found.notice()}")
 
 
-def recommend(folder: Path, found: Recommendation) -> None:
+def recommend(folder: Path, recommendation: Recommendation) -> None:
     """Write a recommendation into the card; an older one for the same target gives way.
 
     Raises:
@@ -111,9 +111,9 @@ def recommend(folder: Path, found: Recommendation) -> None:
 
     path = folder / CARD_NAME
     front, body = split_card(path.read_bytes() if path.is_file() else b"")
-    kept = [r for r in recommendations_from(front) if r.target != found.target]
+    kept = [r for r in recommendations_from(front) if r.target != recommendation.target]
     known = front.get(KEY)
     section = dict(known) if isinstance(known, Mapping) else {}
-    section[SCALES] = [asdict(item) for item in [*kept, found][-MAX_SCALES:]]
+    section[SCALES] = [asdict(item) for item in [*kept, recommendation][-MAX_SCALES:]]
     header = yaml.safe_dump({**front, KEY: section}, sort_keys=False, allow_unicode=True)
     write_atomic(path, f"---\n{header}---\n{body}".encode())

@@ -37,8 +37,8 @@ def weight_dtype(entry: TensorEntry) -> DType:
     if entry.codec is None or codec(entry.codec).delta_dtype is None:
         return entry.dtype
     raws = [raw for raw in (entry.source, entry.fine_tuned) if raw is not None]
-    known = [d for raw in raws if (d := DTYPES.get(raw.dtype)) is not None and d.is_float]
-    return functools.reduce(wider, known) if known else entry.dtype
+    float_dtypes = [d for raw in raws if (d := DTYPES.get(raw.dtype)) is not None and d.is_float]
+    return functools.reduce(wider, float_dtypes) if float_dtypes else entry.dtype
 
 
 def slot_key(slot: int) -> str:
@@ -154,13 +154,13 @@ class Container(Closing):
     def _check_slot(self, entry: TensorEntry) -> None:
         if entry.slot is None:
             return
-        held = self._slots.get(entry.slot)
-        if held is None or held[1].nbytes != entry.nbytes:
+        stored = self._slots.get(entry.slot)
+        if stored is None or stored[1].nbytes != entry.nbytes:
             raise IntegrityError(
                 f"slot {entry.slot} of tensor {entry.name!r} has another size",
                 where=self.folder,
                 expected=f"{entry.nbytes} bytes",
-                found="no such slot" if held is None else f"{held[1].nbytes} bytes",
+                found="no such slot" if stored is None else f"{stored[1].nbytes} bytes",
             )
 
     @property
@@ -194,13 +194,13 @@ class Container(Closing):
             data = file.read(info.start + block.offset, block.length)
         except CheckpointError as error:
             raise IntegrityError(error.what, where=error.where) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != block.sha256:
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != block.sha256:
             raise IntegrityError(
                 f"block {number} does not match its hash",
                 where=f"{self.folder}: {entry.name}",
                 expected=block.sha256[:16],
-                found=found[:16],
+                found=sha256[:16],
                 hint="The adapter is damaged: download it again.",
             )
         return data
@@ -212,15 +212,15 @@ class Container(Closing):
             IntegrityError: The frame does not match its hash or does not decode.
             IncompatibleError: It decodes against the source base, and `anchor` is another model.
         """
-        frame, chosen = self.frame(entry, number), codec(entry.codec or "")
+        frame, frame_codec = self.frame(entry, number), codec(entry.codec or "")
         elements = entry.blocks[number].elements
         source = None
-        if chosen.needs_source and self.anchor is not None and frame:
+        if frame_codec.needs_source and self.anchor is not None and frame:
             first = sum(block.elements for block in entry.blocks[:number])
             source = self.anchor.bits(entry, first, elements)
-        opening = self.frame(entry, 0) if chosen.needs_first and number and frame else None
+        opening = self.frame(entry, 0) if frame_codec.needs_first and number and frame else None
         try:
-            return chosen.decode(frame, elements, entry.dtype, source, opening)
+            return frame_codec.decode(frame, elements, entry.dtype, source, opening)
         except CodecError as error:
             raise self._damaged(error, f"{entry.name}, block {number}") from error
 

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.catalogue.record import recorded
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.errors import FttError
-from ftt_hub.registry.abc import Facts, Listing, Registry, Summary, facts_of
+from ftt_hub.registry.abc import Facts, Listing, Registry, Summary
 from ftt_hub.registry.choose import choose_registry
 from ftt_hub.registry.open import listed_headers
 from ftt_hub.support.findings import CompatibilityReport, rejected
@@ -106,17 +107,17 @@ class Query:
         )
 
 
-def _speaks(wanted: str, languages: Iterable[str]) -> bool:
-    tag = wanted.lower()
+def _speaks(asked: str, languages: Iterable[str]) -> bool:
+    tag = asked.lower()
     return any(known.lower() == tag or known.lower().startswith(f"{tag}-") for known in languages)
 
 
-def _is_licence(wanted: str, held: str | None) -> bool:
-    return held is not None and licence_id(wanted) == licence_id(held)
+def _is_licence(asked: str, stated: str | None) -> bool:
+    return stated is not None and licence_id(asked) == licence_id(stated)
 
 
-def _one_of(wanted: str | None, values: Iterable[str]) -> bool:
-    return wanted is None or wanted.lower() in (value.lower() for value in values)
+def _one_of(asked: str | None, values: Iterable[str]) -> bool:
+    return asked is None or asked.lower() in (value.lower() for value in values)
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,13 @@ def _parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(pool.map(function, items))
 
 
+def _facts_of(config: AdapterConfig) -> Facts:
+    """What an adapter is searched by, from its manifest."""
+    return Facts(
+        tuple(config.languages), config.source_base.id, tuple(config.datasets), config.license
+    )
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """An adapter on its way: its manifest is read when it is needed, once."""
@@ -148,7 +156,7 @@ class _Candidate:
 
     @property
     def facts(self) -> Facts | None:
-        return self.summary.facts if self.listing is None else facts_of(self.listing.config)
+        return self.summary.facts if self.listing is None else _facts_of(self.listing.config)
 
     @property
     def is_deprecated(self) -> bool:
@@ -161,7 +169,7 @@ class _Candidate:
 def _opened(registry: Registry, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The candidates with their manifests; those that have none are left out."""
     missing = [c for c in candidates if c.listing is None]
-    found = dict(
+    listings = dict(
         zip(
             (c.summary.name for c in missing),
             _parallel(registry.listing, [c.summary for c in missing]),
@@ -169,7 +177,7 @@ def _opened(registry: Registry, candidates: Sequence[_Candidate]) -> list[_Candi
         )
     )
     opened = [
-        c if c.listing is not None else replace(c, listing=found[c.summary.name])
+        c if c.listing is not None else replace(c, listing=listings[c.summary.name])
         for c in candidates
     ]
     return [c for c in opened if c.listing is not None]
@@ -186,18 +194,20 @@ def _sorted(candidates: list[_Candidate], sort: str) -> list[_Candidate]:
     return by_name if sort == "name" else sorted(by_name, key=keys[sort], reverse=True)
 
 
-def told(known: Iterable[Summary], *, registry: PathLike | None = None) -> list[Summary]:
+def read_facts(known: Iterable[Summary], *, registry: PathLike | None = None) -> list[Summary]:
     """The summaries with their facts; manifests are read where nothing else tells.
 
     Args:
         known: What the registry listed; those that turn out to be no adapters are left out.
         registry: ``"hf"`` or a folder.
     """
-    chosen = choose_registry(registry)
+    source = choose_registry(registry)
     candidates = [_Candidate(summary) for summary in known]
-    dark = _opened(chosen, [c for c in candidates if c.facts is None])
-    lit = {c.summary.name: replace(c.summary, facts=c.facts) for c in dark}
-    every = (c.summary if c.facts is not None else lit.get(c.summary.name) for c in candidates)
+    without_facts = _opened(source, [c for c in candidates if c.facts is None])
+    with_facts = {c.summary.name: replace(c.summary, facts=c.facts) for c in without_facts}
+    every = (
+        c.summary if c.facts is not None else with_facts.get(c.summary.name) for c in candidates
+    )
     return [summary for summary in every if summary is not None]
 
 
@@ -206,16 +216,16 @@ def _found(
 ) -> list[_Candidate]:
     listed = registry.summaries() if known is None else known
     candidates = [_Candidate(summary) for summary in listed]
-    told = [c for c in candidates if c.facts is not None]
-    dark = _opened(registry, [c for c in candidates if c.facts is None])
-    wanted = [
+    with_facts = [c for c in candidates if c.facts is not None]
+    read = _opened(registry, [c for c in candidates if c.facts is None])
+    matching = [
         c
-        for c in (*told, *dark)
+        for c in (*with_facts, *read)
         if c.facts is not None
         and query.matches(c.summary.name, c.facts)
         and (query.deprecated or not c.is_deprecated)
     ]
-    return _sorted(_opened(registry, wanted) if sort == "size" else wanted, sort)
+    return _sorted(_opened(registry, matching) if sort == "size" else matching, sort)
 
 
 def browse_page(
@@ -246,19 +256,19 @@ def browse_page(
         raise FttError("no such page or order", where="browse", expected=", ".join(SORTS))
     chosen = choose_registry(registry)
     headers = None if target is None else read_headers(target)
-    found = _found(chosen, query, sort, known)
+    candidates = _found(chosen, query, sort, known)
     start = 0 if limit is None else (page - 1) * limit
-    shown = _opened(chosen, found[start : None if limit is None else start + limit])
+    shown = _opened(chosen, candidates[start : None if limit is None else start + limit])
     listings = [c.listing for c in shown if c.listing is not None]
     if headers is None:
-        return Page(tuple(map(BrowseEntry, listings)), len(found))
+        return Page(tuple(map(BrowseEntry, listings)), len(candidates))
     model = headers
 
     def check(listing: Listing) -> BrowseEntry:
-        held = recorded(chosen, listing, model.commit)
-        return BrowseEntry(listing, _fit(chosen, listing, model), held)
+        record = recorded(chosen, listing, model.commit)
+        return BrowseEntry(listing, _fit(chosen, listing, model), record)
 
-    return Page(tuple(_parallel(check, listings)), len(found))
+    return Page(tuple(_parallel(check, listings)), len(candidates))
 
 
 def _fit(registry: Registry, listing: Listing, target: ModelHeaders) -> CompatibilityReport:
@@ -303,5 +313,7 @@ def browse(
         FttError: The registry or the target cannot be read.
     """
     query = Query(language, source_base, dataset, license, search, deprecated)
-    found = browse_page(query, target=target, registry=registry, sort=sort, limit=limit, page=page)
-    yield from found.entries
+    results = browse_page(
+        query, target=target, registry=registry, sort=sort, limit=limit, page=page
+    )
+    yield from results.entries

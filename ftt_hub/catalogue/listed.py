@@ -94,13 +94,13 @@ def _at(summary: Summary, versions: tuple[Version, ...], version: str | None) ->
     if version is None:
         return replace(summary, history=History(tuple(v.tag for v in versions), marked))
     tag = version_tag(version)
-    found = next((v for v in versions if v.tag == tag), None)
-    if found is None:
-        there = ", ".join(v.tag for v in versions[:8]) or "none"
-        raise RefError("no such version", where=f"{summary.name}@{tag}", expected=there)
+    match = next((v for v in versions if v.tag == tag), None)
+    if match is None:
+        published = ", ".join(v.tag for v in versions[:8]) or "none"
+        raise RefError("no such version", where=f"{summary.name}@{tag}", expected=published)
     return replace(
         summary,
-        revision=found.revision,
+        revision=match.revision,
         history=History((tag,), {tag: marked[tag]} if tag in marked else {}),
-        updated=found.published or summary.updated,
+        updated=match.published or summary.updated,
     )

@@ -63,8 +63,8 @@ def rank(
     Raises:
         FttError: The registry, the target or the text cannot be read.
     """
-    found = browse_page(Query(language=language), target=target, registry=registry).entries
-    reports = {_name(entry): _headers(entry) for entry in found}
+    entries = browse_page(Query(language=language), target=target, registry=registry).entries
+    reports = {_name(entry): _headers(entry) for entry in entries}
     for name in _order(reports)[:SKETCHES]:
         if reports[name].status is not Status.REJECTED:
             reports[name] = _deeper(name, reports[name], target, registry, None)

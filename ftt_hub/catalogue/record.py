@@ -39,7 +39,7 @@ def record_verdict(
         verdict: What `verify` returned.
         adapter: The adapter it is about, as it was named there.
         target: The target, as it was named there.
-        revision: Of the adapter.
+        revision: Revision of the adapter; overrides the one in `adapter`.
         registry: ``"hf"`` or a folder.
 
     Returns:
@@ -59,12 +59,14 @@ def record_verdict(
     record = Record(key, f"{text}\n".encode(), _cells(named, key))
     if ref.folder is None:
         return choose_registry(registry).annotate(ref, record)
-    held = read_config(ref.folder).content_digest
-    if held != verdict.content_digest:
+    published_digest = read_config(ref.folder).content_digest
+    if published_digest != verdict.content_digest:
         raise RegistryError(
-            "is another adapter than was verified", where=ref.folder / CONFIG_NAME,
-            expected=verdict.content_digest, found=held,
-        )  # fmt: skip
+            "is another adapter than was verified",
+            where=ref.folder / CONFIG_NAME,
+            expected=verdict.content_digest,
+            found=published_digest,
+        )
     return add_to_folder(ref.folder, record)
 
 
@@ -96,8 +98,15 @@ def _cells(verdict: Verdict, key: str) -> tuple[str, ...]:
         share = expected.share
         figures.append(f"expected share {share.value:.2f} ({share.low:.2f} to {share.high:.2f})")
     plain = "; ".join(figures).replace("[", "(").replace("]", ")").replace(",", " to")
-    return (verdict.target, key, verdict.adapter, verdict.depth, verdict.status.value,
-            plain, str(verdict.to_json()["tool"]))  # fmt: skip
+    return (
+        verdict.target,
+        key,
+        verdict.adapter,
+        verdict.depth,
+        verdict.status.value,
+        plain,
+        str(verdict.to_json()["tool"]),
+    )
 
 
 def recorded(registry: Registry, listing: Listing, commit: str | None) -> dict[str, object] | None:

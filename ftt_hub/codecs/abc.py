@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a block lies, for the codecs whose frames depend on more than the block.
+class BlockContext:
+    """What surrounds a block, for the codecs whose frames depend on more than the block.
 
     Attributes:
         name: Checkpoint name of the tensor.
@@ -59,7 +59,7 @@ class Codec(ABC):
     delta_dtype: ClassVar[DType | None] = None
 
     @abstractmethod
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
         """One frame; empty when the block changes nothing."""
 
     @abstractmethod
@@ -107,12 +107,12 @@ class Codec(ABC):
         small = len(shape) < 2 or source_shape is None
         return None if small and (self.needs_source or not self.exact) else self
 
-    def measure(self, stored: DeltaBlock, place: Place) -> tuple[float, float] | None:
+    def measure(self, stored: DeltaBlock, context: BlockContext) -> tuple[float, float] | None:
         """Σ Δ² and Σ (Δ̂ − Δ)² of a decoded block where the codec knows Δ better than the block.
 
         ``None``, the default: Δ is the block that was encoded.
         """
-        del stored, place
+        del stored, context
         return None
 
     def factors(self, frames: Iterable[tuple[bytes, int]], columns: int) -> FixedFactors | None:

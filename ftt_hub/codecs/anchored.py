@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
 from ftt_hub.errors import CodecError
@@ -41,14 +41,16 @@ class AnchoredCodec(Codec):
     exact: ClassVar[bool] = True
     needs_source: ClassVar[bool] = True
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
         if block.is_identity:
             return b""
-        if place.source is None or place.tuned is None:
-            raise CodecError("nothing to anchor to", where=place.name, expected="both models' bits")
-        order, groups = _grouped(place.source, block.dtype)
-        before = to_ordered(place.source, block.dtype)
-        distance = np.subtract(to_ordered(place.tuned, block.dtype), before, out=before)[order]
+        if context.source is None or context.tuned is None:
+            raise CodecError(
+                "nothing to anchor to", where=context.name, expected="both models' bits"
+            )
+        order, groups = _grouped(context.source, block.dtype)
+        before = to_ordered(context.source, block.dtype)
+        distance = np.subtract(to_ordered(context.tuned, block.dtype), before, out=before)[order]
         frame = b""
         for part in groups:
             plane = encode_plane(distance[part])
@@ -119,5 +121,5 @@ def _groups(counts: NDArray[np.intp]) -> Iterator[slice]:
 
 def _difference(source: Bits, tuned: Bits, dtype: DType) -> DeltaBlock:
     """Tuned − source as hi + lo."""
-    found = difference(source, tuned, dtype)
-    return DeltaBlock(found.hi, found.lo, dtype, found.places)
+    change = difference(source, tuned, dtype)
+    return DeltaBlock(change.hi, change.lo, dtype, change.places)

@@ -25,7 +25,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import (
     Buffer,
@@ -51,23 +51,23 @@ _HEAD = struct.Struct("<IIII")
 
 @dataclass(frozen=True)
 class ExactCodec(Codec):
-    """Stores Δ = hi + lo without error, about 2 to 9 bits a weight for BF16."""
+    """Stores Δ = hi + lo without error, about 2 to 9 bits per weight for BF16."""
 
     id: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
-        del place
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
+        del context
         if block.is_identity:
             return b""
         hi = _encode_hi(block.hi, block.dtype)
         places = block.places
-        where = lo = b""
+        coded_places = lo = b""
         if block.lo is not None and places.size:
             relative = _relative(block.lo[places], block.hi[places], block.dtype)
             side = places.size < block.hi.size // 32
-            where, lo = encode_places(places, side=side), encode_plane(relative, side=side)
-        return _HEAD.pack(places.size, len(hi), len(where), len(lo)) + hi + where + lo
+            coded_places, lo = encode_places(places, side=side), encode_plane(relative, side=side)
+        return _HEAD.pack(places.size, len(hi), len(coded_places), len(lo)) + hi + coded_places + lo
 
     def decode(
         self,
@@ -132,9 +132,10 @@ def _decode_hi(data: Buffer, count: int, dtype: DType) -> tuple[Bits, NDArray[np
     second = _SPARSE_HEAD.size + length
     if not 0 < number <= count or second >= len(data):
         raise CodecError(
-            "the head does not match the sparse plane", expected=f"1 to {count} elements",
+            "the head does not match the sparse plane",
+            expected=f"1 to {count} elements",
             found=number,
-        )  # fmt: skip
+        )
     places = decode_places(data[_SPARSE_HEAD.size : second], number, count)
     values = decode_values(data[second:], number, dtype.itemsize, bits)
     return scattered(values, places, count, dtype)

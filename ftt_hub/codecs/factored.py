@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
 from ftt_hub.codecs.lossy.factors import (
     FLOAT_BITS,
@@ -48,8 +48,10 @@ MOST = 1 << FLOAT_BITS
 _HEAD = struct.Struct("<BIIddII")
 _LATER_HEAD = struct.Struct("<BI")
 _PLANES: dict[int, np.dtype[np.signedinteger]] = {
-    0: np.dtype("<i4"), 13: np.dtype("<i4"), 16: np.dtype("<i2"),
-}  # fmt: skip
+    0: np.dtype("<i4"),
+    13: np.dtype("<i4"),
+    16: np.dtype("<i2"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ class FactoredCodec(Codec):
             return None
         return type(self)(given=factors, fixed=fixed)
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
         if self.fixed is not None:
             columns = self.fixed.shape[1]
-            return frame(self.fixed, place.start // columns, block.hi.size // columns)
+            return frame(self.fixed, context.start // columns, block.hi.size // columns)
         if block.is_identity:
             return b""
         values = widen(block.hi, block.dtype).astype(np.float64)
@@ -125,12 +127,12 @@ class FactoredCodec(Codec):
             return identity(count, dtype)
         return DeltaBlock(unpack(frame, count, first).product(dtype), None, dtype)
 
-    def measure(self, stored: DeltaBlock, place: Place) -> tuple[float, float] | None:
+    def measure(self, stored: DeltaBlock, context: BlockContext) -> tuple[float, float] | None:
         """Sums of a block, Δ being the product of the factors as they were given."""
         if self.given is None:
-            raise CodecError("no factors to compare with", where=place.name)
+            raise CodecError("no factors to compare with", where=context.name)
         columns = self.given.shape[1]
-        rows = np.s_[place.start // columns : (place.start + stored.hi.size) // columns]
+        rows = np.s_[context.start // columns : (context.start + stored.hi.size) // columns]
         square = error = 0.0
         start = 0
         for ideal in products(self.given.left[rows], self.given.right):

@@ -14,7 +14,7 @@ from ftt_hub.artifact.folder_writer import write_folder
 from ftt_hub.artifact.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity
 from ftt_hub.artifact.slots import SlotStore
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.combining.inputs import CombinedTensor, values_of
 from ftt_hub.combining.recipe import Recipe
@@ -147,7 +147,7 @@ class Builder:
         for number in entry.blocks:
             count = number.elements
             stored, ideal = self.stored(entry.name, start, count)
-            frame = codec.encode(stored if codec.exact else ideal, Place(entry.name, start))
+            frame = codec.encode(stored if codec.exact else ideal, BlockContext(entry.name, start))
             statistics.add(_measured(codec, frame, stored, ideal, entry.name))
             write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.slots import Pack, SlotStore
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError, UnsupportedError
 from ftt_hub.extraction.pairs import Pair
@@ -204,7 +204,7 @@ class Encoder:
         for start, count in self._blocks(pair):
             base, fine = source.read(start, count), tuned.read(start, count)
             block, sums = delta.compute(base, fine, dtype)
-            place = Place(pair.name, start, base, fine, row_length(pair.either.shape, count))
+            place = BlockContext(pair.name, start, base, fine, row_length(pair.either.shape, count))
             frame = codec.encode(block, place)
             first = first if start else frame
             _check(codec, frame, block, place, first, sums)
@@ -228,7 +228,7 @@ def _check(
     codec: Codec,
     frame: bytes,
     block: DeltaBlock,
-    place: Place,
+    place: BlockContext,
     first: bytes | None,
     sums: DeltaStatistics,
 ) -> None:

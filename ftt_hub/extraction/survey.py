@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
 from ftt_hub.artifact.reader import slot_key
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.lossy.rate import Survey, Tally
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
@@ -48,7 +48,7 @@ def _is_quantised(pair: Pair) -> bool:
 
 def _blocks(
     pair: Pair, source: Weights, tuned: Weights, limit: int | None = None
-) -> Iterator[tuple[Place, DeltaBlock, DeltaStatistics]]:
+) -> Iterator[tuple[BlockContext, DeltaBlock, DeltaStatistics]]:
     for start, whole in whole_rows(pair.either.shape, BLOCK_ELEMENTS):
         columns = row_length(pair.either.shape, whole)
         rows = max(1, columns)
@@ -57,7 +57,7 @@ def _blocks(
             base = read_block(source, pair.source, pair.dtype, part)
             fine = read_block(tuned, pair.tuned, pair.dtype, part)
             block, sums = delta.compute(base, fine, pair.dtype)
-        yield Place(pair.name, start, base, fine, columns), block, sums
+        yield BlockContext(pair.name, start, base, fine, columns), block, sums
 
 
 def _index_bytes(pairs: Sequence[Pair]) -> int:

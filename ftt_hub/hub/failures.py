@@ -120,8 +120,8 @@ def _response_facts(error: BaseException) -> tuple[int | None, str, str | None]:
     """Status, the server's message and the seconds to wait of an HTTP error."""
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", {})
-    told = headers.get("X-Error-Message") or getattr(error, "server_message", None)
-    message = " ".join(str(told or "").split())
+    said = headers.get("X-Error-Message") or getattr(error, "server_message", None)
+    message = " ".join(str(said or "").split())
     wait = headers.get("Retry-After")
     return (
         getattr(response, "status_code", None),

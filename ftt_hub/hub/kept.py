@@ -111,15 +111,15 @@ def prune(room: int) -> int:
     Returns:
         Bytes that were removed; other processes may do the same at the same time.
     """
-    held = []
+    ranges = []
     for path in _folder().glob("*/*"):
         with contextlib.suppress(OSError):
             facts = path.stat()
-            held.append((facts.st_mtime, facts.st_size, path))
-    taken, removed = sum(size for _, size, _ in held), 0
+            ranges.append((facts.st_mtime, facts.st_size, path))
+    taken, removed = sum(size for _, size, _ in ranges), 0
     if taken <= room:
         return 0
-    for _, size, path in sorted(held, key=lambda item: item[0]):
+    for _, size, path in sorted(ranges, key=lambda item: item[0]):
         if taken - removed <= room * 3 // 4:
             break
         with contextlib.suppress(OSError):

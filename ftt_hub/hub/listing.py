@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 PAGE = 1000
 SECONDS = 60.0
 _FIELDS = (
-    "cardData", "downloads", "lastModified", "likes", "model-index", "private", "sha", "tags",
-)  # fmt: skip
+    "cardData",
+    "downloads",
+    "lastModified",
+    "likes",
+    "model-index",
+    "private",
+    "sha",
+    "tags",
+)
 
 
 @dataclass(frozen=True)

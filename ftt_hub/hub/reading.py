@@ -89,9 +89,9 @@ def resolve_commit(name: str, revision: str | None) -> str:
     """
     if revision is not None and is_commit(revision):
         return revision
-    where = name if revision is None else f"{name}@{revision}"
+    ref = name if revision is None else f"{name}@{revision}"
     asked = revision or MAIN  # some servers answer only where a revision is named
-    return answered(where, lambda: str(api().resolve_revision(name, revision=asked).resolved))
+    return answered(ref, lambda: str(api().resolve_revision(name, revision=asked).resolved))
 
 
 def describe(name: str, revision: str | None = None) -> Repository:
@@ -101,9 +101,9 @@ def describe(name: str, revision: str | None = None) -> Repository:
         RefError: No such repository or revision.
         HubError: The Hub does not answer.
     """
-    where = name if revision is None else f"{name}@{revision}"
+    ref = name if revision is None else f"{name}@{revision}"
     info = answered(
-        where,
+        ref,
         lambda: api().model_info(
             name, revision=revision or MAIN, files_metadata=True, timeout=SECONDS
         ),

@@ -185,17 +185,6 @@ class Record:
     cells: Sequence[str]
 
 
-MAX_RECORDS = 20
-"""Verdicts that are shown of one adapter."""
-
-
-def facts_of(config: AdapterConfig) -> Facts:
-    """What an adapter is searched by, from its manifest."""
-    return Facts(
-        tuple(config.languages), config.source_base.id, tuple(config.datasets), config.license
-    )
-
-
 class Store(Protocol):
     """Takes adapters and gives them back."""
 

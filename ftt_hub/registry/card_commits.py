@@ -70,7 +70,7 @@ def commit_beside(
     Args:
         name: ``namespace/name``.
         files: Called with main's card, returns what to commit; again when others moved main.
-        message: Of the commit.
+        message: Commit message.
 
     Returns:
         Address of the commit; ``None`` when there is nothing to commit.

@@ -6,10 +6,8 @@ a branch of its own. The card on `main` records versions and deprecations (`read
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ftt_hub import hub
 from ftt_hub.artifact.adapter import AdapterHeaders, open_folder
@@ -20,15 +18,12 @@ from ftt_hub.artifact.card_editing import (
     History,
     history_from,
     sorted_versions,
-    split_card,
 )
 from ftt_hub.artifact.card_results import EvaluationResult, results_from
-from ftt_hub.artifact.manifest import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig
 from ftt_hub.artifact.remote import remote_entries
 from ftt_hub.errors import FttError, HubError, RefError, RegistryError
 from ftt_hub.registry.abc import (
-    MAX_RECORDS,
-    Facts,
     Listing,
     Notes,
     Preview,
@@ -39,27 +34,20 @@ from ftt_hub.registry.abc import (
 )
 from ftt_hub.registry.card_commits import commit_beside, commit_card, commit_results
 from ftt_hub.registry.hub_push import Push
-from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, record_path, with_line
+from ftt_hub.registry.hub_reading import (
+    card_facts,
+    read_front,
+    read_history,
+    read_manifest,
+    version_dates,
+)
+from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, MAX_RECORDS, record_path, with_line
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.refs import Ref, is_repository_name
 from ftt_hub.support.warn import warn_caller
 
 TAG = "ftt-hub"
 WORKERS = 8
-
-
-def read_manifest(name: str, commit: str) -> AdapterConfig | None:
-    """The manifest at a commit, by one ranged read; ``None`` when there is none of ours.
-
-    Raises:
-        IntegrityError: It is damaged.
-        RefError: No such repository or revision.
-        HubError: The Hub does not answer.
-    """
-    data = hub.read_file(name, commit, CONFIG_NAME, MAX_CONFIG_BYTES)
-    if data is None or _is_foreign(data):
-        return None
-    return parse_config(data, f"{name}/{CONFIG_NAME}")
 
 
 def _manifest(name: str, commit: str, ref: Ref) -> AdapterConfig:
@@ -72,25 +60,6 @@ def _manifest(name: str, commit: str, ref: Ref) -> AdapterConfig:
             hint="Find adapters with ftt-hub browse.",
         )
     return config
-
-
-def _is_foreign(data: bytes) -> bool:
-    """Whether a manifest is that of another kind of PEFT adapter."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and value.get("peft_type") not in (None, "TRANSFER")
-
-
-def read_front(name: str, revision: str) -> Mapping[str, Any]:
-    """Front matter of the card at a revision; empty when there is none."""
-    return split_card(hub.read_file(name, revision, CARD_NAME, MAX_CARD_BYTES) or b"")[0]
-
-
-def read_history(name: str, revision: str) -> History | None:
-    """What the card at a revision says of versions, ``None`` when it says nothing."""
-    return history_from(read_front(name, revision))
 
 
 def _checked(name: str | None) -> str:
@@ -188,7 +157,7 @@ class HubRegistry:
         dates: dict[str, str] = {}
         for tag in sorted_versions(tags):
             if tags[tag] not in dates:
-                dates |= {tags[tag]: "", **_dates(name, tag)}
+                dates |= {tags[tag]: "", **version_dates(name, tag)}
         return tuple(
             Version(tag, tags[tag], dates[tags[tag]] or None, marked.get(tag))
             for tag in sorted_versions(tags)
@@ -231,7 +200,7 @@ class HubRegistry:
         for model in hub.list_models(TAG):
             if (model.tags and TAG not in model.tags) or not is_repository_name(model.name):
                 continue
-            facts = None if model.card is None or not model.tags else _card_facts(model.card)
+            facts = None if model.card is None or not model.tags else card_facts(model.card)
             yield Summary(
                 model.name,
                 model.commit if hub.is_commit(model.commit) else None,
@@ -272,9 +241,17 @@ class HubRegistry:
             commit = hub.resolve_commit(name, revision)
             config = read_manifest(name, commit) or config
         return Listing(
-            name, revision, history.versions, config, summary.updated, summary.downloads,
-            summary.likes, history.deprecated.get(revision), commit, evaluations or (),
-        )  # fmt: skip
+            name,
+            revision,
+            history.versions,
+            config,
+            summary.updated,
+            summary.downloads,
+            summary.likes,
+            history.deprecated.get(revision),
+            commit,
+            evaluations or (),
+        )
 
     def notes(self, listing: Listing) -> Notes:
         """See `Catalogue.notes`: the card of an old version is that of its tag."""
@@ -292,35 +269,7 @@ class HubRegistry:
 
     def listings(self) -> Iterator[Listing]:
         """See `Registry.listings`; reads the manifests in parallel."""
-        found = [x for x in map_unordered(self.listing, self.summaries(), WORKERS) if x is not None]
-        yield from sorted(found, key=lambda listing: listing.name)
-
-
-def _dates(name: str, tag: str) -> dict[str, str]:
-    """Commit → date; empty where a server does not tell."""
-    try:
-        return hub.tag_dates(name, tag)
-    except HubError:
-        return {}
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
-
-
-def _card_facts(card: object) -> Facts | None:
-    """What a card tells; ``None`` when it names no base and so is not one of ours."""
-    if not isinstance(card, dict):
-        return None
-    bases = _strings(card.get("base_model"))
-    if not bases:
-        return None
-    licences = _strings(card.get("license_name")) or _strings(card.get("license"))
-    return Facts(
-        _strings(card.get("language")),
-        bases[0],
-        _strings(card.get("datasets")),
-        licences[0] if licences else None,
-    )
+        listings = [
+            x for x in map_unordered(self.listing, self.summaries(), WORKERS) if x is not None
+        ]
+        yield from sorted(listings, key=lambda listing: listing.name)

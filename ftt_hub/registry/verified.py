@@ -20,6 +20,8 @@ FOLDER = "verified"
 HEADING = "## Verified targets"
 TITLES = ("Target", "Commit", "Adapter", "Depth", "Verdict", "Figures", "Tool")
 MAX_RECORD_BYTES = 1 << 20
+MAX_RECORDS = 20
+"""Verdicts that are shown of one adapter."""
 _KEY = re.compile(r"^(?:[0-9a-f]{40}|local-[0-9a-f]{40})$")
 _SECTION = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _BEFORE = re.compile(r"^## Limits$", re.MULTILINE)
@@ -41,9 +43,9 @@ def with_line(card: bytes | None, record: Record) -> bytes:
     text = (card or b"")[:MAX_CARD_BYTES].decode("utf-8", "replace")
     section = _SECTION.search(text)
     lines = [] if section is None else [x for x in section[0].splitlines() if x.startswith("| ")]
-    mine = [_cell(cell) for cell in record.cells]
-    kept = [x for x in lines[1:] if _cells(x)[1:3] != mine[1:3]]
-    table = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES), *kept, _line(mine)]
+    cells = [_cell(cell) for cell in record.cells]
+    kept = [x for x in lines[1:] if _cells(x)[1:3] != cells[1:3]]
+    table = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES), *kept, _line(cells)]
     block = "\n".join((HEADING, "", *table, "", ""))
     if section is not None:
         return (text[: section.start()] + block + text[section.end() :]).encode()

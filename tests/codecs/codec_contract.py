@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.quantized import delta_values
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors import delta
@@ -41,16 +41,16 @@ def block(dtype: DType, count: int, *, lo: bool = False, seed: int = 0) -> Delta
 
 def case(
     which: Codec, dtype: DType, count: int, *, lo: bool = False, seed: int = 0
-) -> tuple[DeltaBlock, Place]:
+) -> tuple[DeltaBlock, BlockContext]:
     """A block and its place; codecs that need the source base get a real pair of models."""
     given_block = block(dtype, count, lo=lo, seed=seed)
     if not which.needs_source:
-        return given_block, Place("w")
+        return given_block, BlockContext("w")
     rng = np.random.default_rng(seed + 1)
     source = narrow((rng.standard_normal(count) * 0.05).astype(np.float32), dtype)
     tuned = source.copy()
     delta.add(tuned, given_block, dtype)
-    return delta.compute(source, tuned, dtype)[0], Place("w", 0, source, tuned)
+    return delta.compute(source, tuned, dtype)[0], BlockContext("w", 0, source, tuned)
 
 
 class CodecContract:
@@ -87,7 +87,7 @@ class CodecContract:
     @by_dtype
     def test_an_unchanged_block_takes_no_bytes(self, each: Codec, dtype: DType) -> None:
         identity = DeltaBlock(np.full(5000, dtype.sign_bit, dtype.numpy), None, dtype)
-        assert each.encode(identity, Place("w", 0, identity.hi, identity.hi)) == b""
+        assert each.encode(identity, BlockContext("w", 0, identity.hi, identity.hi)) == b""
         assert each.decode(b"", 5000, dtype).is_identity
 
     def test_a_strided_block_gives_the_same_frame(self, each: Codec) -> None:
@@ -97,7 +97,7 @@ class CodecContract:
             strided.hi.copy(), None if strided.lo is None else strided.lo.copy(), BF16
         )
         if place.source is not None and place.tuned is not None:
-            place = Place("w", 0, place.source[::2], place.tuned[::2])
+            place = BlockContext("w", 0, place.source[::2], place.tuned[::2])
         assert each.encode(strided, place) == each.encode(copied, place)
 
     def test_encoding_is_deterministic(self, each: Codec) -> None:

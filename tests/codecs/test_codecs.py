@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from codec_contract import FLOATS, CodecContract, by_dtype
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.catalogue import CODECS, codec
 from ftt_hub.codecs.entropy import symbols
 from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
@@ -76,7 +76,7 @@ def grid_block(dtype: DType, count: int, *, seed: int = 0) -> DeltaBlock:
 @pytest.mark.parametrize("dtype", [BF16, F16], ids=lambda d: d.name)
 def test_differences_on_a_grid_are_coded_as_symbols_within_a_tenth_of_pcodec(dtype: DType) -> None:
     given_block = grid_block(dtype, 300_001)
-    frame = codec("exact").encode(given_block, Place("w"))
+    frame = codec("exact").encode(given_block, BlockContext("w"))
     hi = frame[16:]
     assert hi[0] == SYMBOLS
     assert codec("exact").decode(frame, 300_001, dtype).equals(given_block)
@@ -101,7 +101,7 @@ def test_a_sparse_delta_costs_about_its_entropy_and_adds_like_a_dense_one(
     chosen = rng.random(count) < share
     tuned[chosen] ^= 1
     given_block = delta.compute(source, tuned, dtype)[0]
-    frame = codec("exact").encode(given_block, Place("w"))
+    frame = codec("exact").encode(given_block, BlockContext("w"))
     decoded = codec("exact").decode(frame, count, dtype)
     assert decoded.equals(given_block)
     assert decoded.changed is not None
@@ -118,7 +118,7 @@ def test_a_sparse_delta_costs_about_its_entropy_and_adds_like_a_dense_one(
 def test_a_hostile_sparse_plane_is_refused(damage: str) -> None:
     hi = np.full(5000, BF16.sign_bit, np.uint16)
     hi[::50] = 0x3C00
-    frame = bytearray(codec("exact").encode(DeltaBlock(hi, None, BF16), Place("w")))
+    frame = bytearray(codec("exact").encode(DeltaBlock(hi, None, BF16), BlockContext("w")))
     assert frame[16] == 4
     if damage == "head":
         frame = frame[:4] + bytes([3, 0, 0, 0]) + bytes(8) + b"\x04ab"

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.entropy.planes import encode_plane
 from ftt_hub.codecs.factored import FactoredCodec, PlainFactors, frame, joined, unpack
 from ftt_hub.codecs.lossy.factors import MAX_RIGHT, FixedFactors, fix, short_bits
@@ -164,10 +164,10 @@ def test_what_is_measured_is_the_error_of_the_stored_delta() -> None:
     )
     assert codec is not None
     empty = DeltaBlock(np.zeros(400, np.uint32), None, F32)
-    first = codec.encode(empty, Place("w", 0))
-    block = codec.decode(codec.encode(empty, Place("w", 400)), 400, F32, None, first)
+    first = codec.encode(empty, BlockContext("w", 0))
+    block = codec.decode(codec.encode(empty, BlockContext("w", 400)), 400, F32, None, first)
     ideal = (left @ right)[10:20].reshape(-1)
-    square, error = codec.measure(block, Place("w", 400))
+    square, error = codec.measure(block, BlockContext("w", 400))
     assert square == pytest.approx(float(np.square(ideal).sum()))
     assert error == pytest.approx(float(np.square(ideal - widen(block.hi, F32)).sum()))
 

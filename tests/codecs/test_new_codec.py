@@ -18,7 +18,7 @@ from ftt_hub.cli.main import cli
 from models import TinyFamily
 
 from ftt_hub.artifact.reader import Container, weight_dtype
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.catalogue import CODECS
 from ftt_hub.combining.recipe import RecipeError, read_recipe
 from ftt_hub.errors import CodecError
@@ -33,7 +33,7 @@ class DeflateCodec(Codec):
     id: ClassVar[str] = "deflate"
     exact: ClassVar[bool] = True
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, place: BlockContext) -> bytes:
         if block.is_identity:
             return b""
         lo = np.zeros_like(block.hi) if block.lo is None else block.lo

@@ -18,7 +18,7 @@ def to_ordered(bits: Bits, dtype: DType) -> NDArray[np.signedinteger[Any]]:
     The map is a bijection on finite values, k being the bits of the magnitude.
     """
     signed: NDArray[np.signedinteger[Any]] = bits.view(np.dtype(f"<i{dtype.itemsize}"))
-    ordered = np.right_shift(signed, dtype.bits - 1)
+    ordered: NDArray[np.signedinteger[Any]] = np.right_shift(signed, dtype.bits - 1)
     np.bitwise_and(ordered, signed.dtype.type(dtype.sign_bit - 1), out=ordered)
     np.bitwise_xor(ordered, signed, out=ordered)
     np.add(ordered, signed.dtype.type(1), out=ordered)

@@ -95,7 +95,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What quantising with one step gives over all tensors.
+    """What quantizing with one step gives over all tensors.
 
     Attributes:
         bits: Entropy of all q.
@@ -108,13 +108,13 @@ class Prediction:
 
 @dataclass
 class Survey:
-    """Statistics of everything that is going to be quantised.
+    """Statistics of everything that is going to be quantized.
 
     Attributes:
-        histograms: One a tensor.
+        histograms: One per tensor.
         source_square: Σ m_s² over the same tensors and all others.
         delta_square: Σ Δ² over the same tensors.
-        spreads: One a block of them, for rotated rounding.
+        spreads: One per block of them, for rotated rounding.
     """
 
     histograms: list[Histogram] = field(default_factory=list)
@@ -194,12 +194,12 @@ def _entropy(levels: NDArray[Any]) -> float:
     return magnitudes + float(levels[1:].sum())
 
 
-def _solve(grows: Callable[[float], float], wanted: float, start: float) -> float:
-    """The step at which a growing function of it reaches `wanted`, by bisection."""
+def _solve(grows: Callable[[float], float], target: float, start: float) -> float:
+    """The step at which a growing function of it reaches `target`, by bisection."""
     low, high = math.log2(start) - _MAX_BITS, math.log2(start) + 40
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if bool(grows(2.0**middle) < wanted):
+        if bool(grows(2.0**middle) < target):
             low = middle
         else:
             high = middle

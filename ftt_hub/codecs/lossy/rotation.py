@@ -34,8 +34,8 @@ def widths(count: int) -> tuple[int, int]:
 def runs(count: int) -> list[slice]:
     """The coefficients of each run of `count` weights."""
     whole, rest = widths(count)
-    found = [slice(i * WIDTH, (i + 1) * WIDTH) for i in range(whole)]
-    return [*found, slice(whole * WIDTH, whole * WIDTH + rest)] if rest else found
+    whole_runs = [slice(i * WIDTH, (i + 1) * WIDTH) for i in range(whole)]
+    return [*whole_runs, slice(whole * WIDTH, whole * WIDTH + rest)] if rest else whole_runs
 
 
 def coefficients(count: int) -> int:
