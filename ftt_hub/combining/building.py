@@ -188,18 +188,15 @@ class Builder:
             if results[name].entry.slot is not None
         ]
         spec = CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions())
-
-        def manifest(numbered: list[TensorEntry]) -> AdapterConfig:
-            measured = _fidelity(folder, numbered, list(results.values()))
-            return self.describe(numbered, spec, measured)
-
         return write_folder(
             folder,
             folder / _WORK,
             entries,
             payloads,
             companions=self.companions,
-            manifest=manifest,
+            manifest=lambda numbered: self.describe(
+                numbered, spec, _fidelity(folder, numbered, list(results.values()))
+            ),
             progress=self.progress,
         )
 
