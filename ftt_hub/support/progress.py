@@ -1,4 +1,4 @@
-"""How long-running work tells how far it is; the command line draws it, libraries stay silent."""
+"""Progress of long-running work; the command line draws it, the library shows nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Ignores all progress events; the default."""
 
     def start(self, stage: str, total: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def advance(self, amount: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """Ignored."""
+        """Do nothing."""
