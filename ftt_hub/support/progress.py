@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Protocol
 
+BYTES = "bytes"
+
 
 class Progress(Protocol):
     """Receives the progress of one named stage at a time; must be safe to call from threads."""
 
-    def start(self, stage: str, total: int) -> None:
-        """A stage begins; `total` is in bytes."""
+    def start(self, stage: str, total: int, unit: str = BYTES) -> None:
+        """A stage begins.
+
+        Args:
+            stage: What is being done, such as ``extracting``.
+            total: Amount of work, in `unit`.
+            unit: Plural of what is counted: ``bytes``, ``weights``, ``steps``, ``windows``.
+        """
 
     def advance(self, amount: int) -> None:
-        """`amount` more bytes of the stage are done."""
+        """`amount` more units of the stage are done."""
 
     def finish(self) -> None:
         """The stage is over."""
@@ -21,7 +29,7 @@ class Progress(Protocol):
 class Silent:
     """Ignores all progress events; the default."""
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int, unit: str = BYTES) -> None:
         """Do nothing."""
 
     def advance(self, amount: int) -> None:
