@@ -27,7 +27,7 @@ from matrices import Pair
 from stored import Stored
 
 from ftt_hub.codecs.abc import BlockContext, Codec
-from ftt_hub.codecs.lossy.rate import Survey, Tally, step_for_bits, step_for_error
+from ftt_hub.codecs.lossy.rate import RateSurvey, Tally, step_for_bits, step_for_error
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -81,7 +81,7 @@ def ours(
     pair: Pair, nearest: Sequence[float], stochastic: Sequence[float], rotated: Sequence[float]
 ) -> dict[str, QuantizedCodec]:
     """The quantized codecs to measure: steps in units of rms(Δ), rotated by bits per weight."""
-    survey = Survey()
+    survey = RateSurvey()
     for _, _, block, place in pair.blocks():
         tally = Tally()
         tally.add(block, place.columns)

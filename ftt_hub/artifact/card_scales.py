@@ -49,7 +49,7 @@ class Recommendation:
     gain: float
 
     def notice(self) -> str:
-        """One line for whoever applies the adapter."""
+        """The notice for users of the adapter, in one line."""
         return (
             f"its card recommends scale {self.scale:g} on {self.target} "
             f"(loss −{self.gain:.3g} against 1 on {self.text})"

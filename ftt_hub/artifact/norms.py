@@ -1,4 +1,4 @@
-"""How large Δ is where: ‖Δ‖/‖m_s‖ by layer and by kind of module, from a container's index."""
+"""The size of Δ in each part of a model: ‖Δ‖/‖m_s‖ by layer and kind of module."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class SlotFile(Protocol):
         """Bytes from an offset."""
 
     def close(self) -> None:
-        """Release them."""
+        """Release the file."""
 
 
 class SourceBits(Protocol):
@@ -250,7 +250,7 @@ class Container(Closing):
     def decode_range(
         self, entry: TensorEntry, start: int, count: int
     ) -> Iterator[tuple[int, DeltaBlock]]:
-        """The deltas of elements [start, start + count), a block at a time, with their places.
+        """The deltas of elements [start, start + count), by block, each with its first element.
 
         Only the blocks that the range touches are read and decoded.
         """

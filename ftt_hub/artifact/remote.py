@@ -14,7 +14,7 @@ ReadRange = Callable[[str, int, int], bytes]
 """Reads a file's bytes: name, first byte, length; fewer at its end."""
 
 BYTES_A_SLOT = 132
-"""What one slot takes in the header, about; the first read asks for so much."""
+"""Approximate bytes of one slot in the header; the first read asks for so many."""
 LARGEST_GUESS = 1 << 20
 INDEX_GUESS = 16 << 10
 

@@ -1,4 +1,4 @@
-"""Slots on their way into a container: they arrive in any order and survive a kill.
+"""Slots before they form a container: they are finished in any order and survive a kill.
 
 While an adapter is made, each worker appends frames to a pack file of its own, and one journal
 takes a line for each finished slot: its index entry and where its frames lie. A line that a kill

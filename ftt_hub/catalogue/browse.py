@@ -122,7 +122,7 @@ def _one_of(asked: str | None, values: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of what was found.
+    """One page of the adapters that match.
 
     Attributes:
         entries: The adapters of this page, in order.
@@ -149,7 +149,7 @@ def _facts_of(config: AdapterConfig) -> Facts:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An adapter on its way: its manifest is read when it is needed, once."""
+    """An adapter that may match; its manifest is read once, when it is needed."""
 
     summary: Summary
     listing: Listing | None = None
@@ -195,7 +195,7 @@ def _sorted(candidates: list[_Candidate], sort: str) -> list[_Candidate]:
 
 
 def read_facts(known: Iterable[Summary], *, registry: PathLike | None = None) -> list[Summary]:
-    """The summaries with their facts; manifests are read where nothing else tells.
+    """The summaries with their facts, read from the manifest where the summary has none.
 
     Args:
         known: What the registry listed; those that turn out to be no adapters are left out.
@@ -245,7 +245,7 @@ def browse_page(
         target: A model to check every adapter shown against, from headers alone.
         registry: ``"hf"`` or a folder.
         sort: ``name``, or one of `SORTS`, largest or newest first. ``size`` reads every manifest.
-        limit: Adapters a page; ``None`` for all.
+        limit: Adapters per page; ``None`` for all.
         page: Number of the page, from 1.
         known: What the registry listed a moment ago; default: ask it.
 
@@ -305,7 +305,7 @@ def browse(
         target: A model to check every match against, from headers alone.
         registry: ``"hf"`` or a folder.
         sort: ``name``, ``updated``, ``downloads``, ``likes`` or ``size``.
-        limit: Adapters a page; default all.
+        limit: Adapters per page; default: all.
         page: Number of the page, from 1.
         deprecated: Show deprecated adapters, too.
 

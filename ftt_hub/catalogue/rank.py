@@ -26,12 +26,12 @@ _FIT = (Status.REJECTED, Status.WARNED, Status.ACCEPTED)
 
 @dataclass(frozen=True)
 class Ranked:
-    """An adapter in its place.
+    """A ranked adapter.
 
     Attributes:
         name: ``namespace/name@revision``.
         report: The deepest verdict there is.
-        reason: Why it stands where it does, in one line.
+        reason: Why it has this rank, in one line.
     """
 
     name: str

@@ -43,7 +43,7 @@ from ftt_hub.tensors.dtypes import Bits, DType
 
 SPARSE = 4
 SPARSE_BELOW = 0.125
-"""Part of changed elements below which their places are coded instead of all of hi."""
+"""Share of changed elements below which their positions are coded instead of all of hi."""
 
 _SPARSE_HEAD = struct.Struct("<BII")
 _HEAD = struct.Struct("<IIII")
@@ -102,7 +102,7 @@ class ExactCodec(Codec):
 
 
 def _encode_hi(hi: Bits, dtype: DType) -> bytes:
-    """The hi plane; of one in which little changes only that."""
+    """The hi plane, or only its changed elements where these are few."""
 
     def ordered(bits: Bits) -> Plane:
         return to_ordered(bits, dtype)
@@ -119,7 +119,7 @@ def _encode_hi(hi: Bits, dtype: DType) -> bytes:
 
 
 def _decode_hi(data: Buffer, count: int, dtype: DType) -> tuple[Bits, NDArray[np.intp] | None]:
-    """Bits of hi, and where it changes something if that is what was stored."""
+    """Bits of hi, and the positions of its changed elements if these were stored."""
 
     def bits(integers: Plane) -> Bits:
         return from_ordered(integers, dtype)

@@ -47,8 +47,8 @@ from ftt_hub.tensors.rounding import narrow, widen
 NEAREST, STOCHASTIC, ROTATED = "nearest", "stochastic", "rotated"
 ROUNDINGS = (NEAREST, STOCHASTIC, ROTATED)
 SPARSE_BELOW = 0.125
-"""Part of nonzero elements below which their places are coded instead of the zeros: as small, and
-faster the fewer there are."""
+"""Share of nonzero elements below which their positions are coded instead of the zeros: as small,
+and faster the fewer there are."""
 
 MAX_LEVEL = 1 << 30
 CHUNK = 1 << 16

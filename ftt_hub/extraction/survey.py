@@ -9,7 +9,7 @@ from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
 from ftt_hub.artifact.reader import slot_key
 from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.exact import ExactCodec
-from ftt_hub.codecs.lossy.rate import Survey, Tally
+from ftt_hub.codecs.lossy.rate import RateSurvey, Tally
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.extraction.encoding import Weights, codec_for, finite, read_block, row_length
 from ftt_hub.extraction.pairs import Pair
@@ -36,7 +36,7 @@ class SurveyResult:
         index_bytes: Estimate of the container's index and header.
     """
 
-    total: Survey = field(default_factory=Survey)
+    total: RateSurvey = field(default_factory=RateSurvey)
     parameters: int = 0
     exact_bytes: int = 0
     index_bytes: int = 0
@@ -154,7 +154,7 @@ def coded_share(
         place, block, sums = next(_blocks(pair, source, tuned, _SAMPLED_ELEMENTS))
         tally = Tally(turned=codec.rounding == ROTATED)
         tally.add(block, place.columns)
-        seen = Survey([tally.histogram()], sums.source_square, sums.delta_square, tally.spreads)
+        seen = RateSurvey([tally.histogram()], sums.source_square, sums.delta_square, tally.spreads)
         taken += 8 * len(codec.encode(block, place))
         predicted += seen.predict(codec.step, codec.rounding, codec.rms).bits
     return taken / predicted if taken and predicted else 1.0

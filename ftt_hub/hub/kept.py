@@ -1,9 +1,9 @@
-"""Ranges that were read from the Hub, kept by commit so that nobody asks twice; bounded.
+"""A bounded cache of ranges that were read from the Hub, by commit.
 
-``HF_HOME/ftt-hub/ranges`` holds at most `FTT_HUB_RANGES_SIZE` bytes (default 512 MB; 0 keeps
-nothing). When a process has written a sixteenth of that, and on its first write, the ranges that
-were not used for longest go until a quarter of the room is free. What a pinned commit holds never
-changes, so an entry may go at any time and is never stale.
+The folder ``HF_HOME/ftt-hub/ranges`` holds at most `FTT_HUB_RANGES_SIZE` bytes (default 512 MB; 0
+keeps nothing). When a process has written a sixteenth of that, and on its first write, the ranges
+that were not used for longest go until a quarter of the room is free. What a pinned commit holds
+never changes, so an entry may go at any time and is never stale.
 """
 
 from __future__ import annotations

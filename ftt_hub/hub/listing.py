@@ -1,4 +1,4 @@
-"""Listing the Hub's models, a thousand a request, without trusting what comes back."""
+"""Listing the Hub's models, a thousand per request, without trusting what comes back."""
 
 from __future__ import annotations
 

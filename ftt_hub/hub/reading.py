@@ -117,7 +117,7 @@ def describe(name: str, revision: str | None = None) -> Repository:
 
 
 def head_commit(name: str) -> Repository | None:
-    """A repository at its main branch, ``None`` when there is no such repository."""
+    """A repository at its main branch; ``None`` when it does not exist."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:

@@ -20,7 +20,7 @@ from ftt_hub.support.refs import Ref
 
 @dataclass(frozen=True)
 class Publication:
-    """What a publication came to.
+    """The result of a publication.
 
     Attributes:
         ref: The pinned reference, ``namespace/name@v1.0.0`` or ``…@<commit>``.

@@ -192,7 +192,7 @@ class HubRegistry:
         return hub.read_file(listing.name, "main", record_path(key), MAX_RECORD_BYTES)
 
     def summaries(self) -> Iterator[Summary]:
-        """See `Catalogue.summaries`: one request a thousand adapters.
+        """See `Catalogue.summaries`: one request per thousand adapters.
 
         A model whose tags are told and lack ours is no adapter; servers that ignore the filter
         list those too. Where no tags are told, only the manifest can tell.

@@ -54,7 +54,7 @@ def _card_history(name: str, repository: hub.Repository) -> History:
 
 @dataclass(frozen=True)
 class Published:
-    """What the Hub holds under the name.
+    """What the Hub has under the name.
 
     Attributes:
         head: Repository at main.

@@ -1,4 +1,4 @@
-"""What a registry in a folder decides by: files, digests, and which refs a publication moves."""
+"""The files and rules of a registry in a folder: refs, digests, and what a publication moves."""
 
 from __future__ import annotations
 

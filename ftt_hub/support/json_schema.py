@@ -50,7 +50,7 @@ def violation(value: object, schema: str) -> Violation | None:
     """What is wrong with a value; ``None`` when it satisfies the schema.
 
     Args:
-        value: Of JSON's types.
+        value: A value of JSON's types.
         schema: Name of one of our schemas.
     """
     try:

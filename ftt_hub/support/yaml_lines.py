@@ -43,8 +43,8 @@ def read_yaml(path: Path, schema: str, error_type: type[FttError]) -> LinedYaml:
     """Read a YAML file that one of our schemas describes.
 
     Raises:
-        FttError: Of the type given: not readable, not YAML, a key twice, or not as the schema
-            says; with the line.
+        FttError: An error of the type given, with the line: not readable, not YAML, a key twice,
+            or not as the schema says.
     """
     import yaml
 
@@ -131,13 +131,13 @@ def check_value(
     """Check a value against one of our schemas.
 
     Args:
-        value: Of JSON's types.
+        value: A value of JSON's types.
         schema: Its name.
         error_type: What to raise.
         place: Where the part with these keys stands, for the message.
 
     Raises:
-        FttError: Of the type given.
+        FttError: An error of the type given.
     """
     wrong = violation(value, schema)
     if wrong is None:

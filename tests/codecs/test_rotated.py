@@ -14,7 +14,7 @@ from ftt_hub.api.extract import extract
 from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.entropy.planes import encode_plane
 from ftt_hub.codecs.lossy import components, rotated, rotation
-from ftt_hub.codecs.lossy.rate import Survey, Tally, choose_for_bits, step_for_bits
+from ftt_hub.codecs.lossy.rate import RateSurvey, Tally, choose_for_bits, step_for_bits
 from ftt_hub.codecs.lossy.spread import measure
 from ftt_hub.codecs.quantized import ROTATED, STOCHASTIC, QuantizedCodec, delta_values, pack
 from ftt_hub.errors import CodecError
@@ -103,7 +103,7 @@ def test_at_few_bits_noise_is_less_than_half_of_stochastic_rounding(bits: float)
     tally = Tally()
     tally.add(block_of(values))
     square = float(np.square(values, dtype=np.float64).sum())
-    survey = Survey([tally.histogram()], 1.0, square, tally.spreads)
+    survey = RateSurvey([tally.histogram()], 1.0, square, tally.spreads)
     errors = {}
     for kind in (STOCHASTIC, ROTATED):
         step = step_for_bits(survey, bits * values.size, kind)
@@ -121,7 +121,7 @@ def test_a_sparse_delta_is_not_rotated_by_rule() -> None:
     tally = Tally()
     tally.add(block_of(values))
     square = float(np.square(values, dtype=np.float64).sum())
-    survey = Survey([tally.histogram()], 1.0, square, tally.spreads)
+    survey = RateSurvey([tally.histogram()], 1.0, square, tally.spreads)
     assert choose_for_bits(survey, 0.02 * values.size, None)[1] != ROTATED
 
 

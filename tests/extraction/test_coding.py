@@ -16,7 +16,7 @@ import ftt_hub
 from ftt_hub.api.extract import extract
 from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.lossy.dither import uniforms
-from ftt_hub.codecs.lossy.rate import HARM, Survey, Tally, step_for_bits, step_for_error
+from ftt_hub.codecs.lossy.rate import HARM, RateSurvey, Tally, step_for_bits, step_for_error
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -37,11 +37,11 @@ def gaussian(count: int, scale: float = 1e-3, seed: int = 0) -> DeltaBlock:
     return DeltaBlock(narrow(values.astype(np.float32), F32), None, F32)
 
 
-def survey_of(block: DeltaBlock) -> Survey:
+def survey_of(block: DeltaBlock) -> RateSurvey:
     square = float(np.square(delta_values(block), dtype=np.float64).sum())
     tally = Tally()
     tally.add(block)
-    return Survey([tally.histogram()], 1.0, square, tally.spreads)
+    return RateSurvey([tally.histogram()], 1.0, square, tally.spreads)
 
 
 def blas_threads() -> set[int]:

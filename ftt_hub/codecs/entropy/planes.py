@@ -28,7 +28,7 @@ _PCODEC_LEVELS = ((1 << 13, 8), (1 << 17, 10), (1 << 31, 12))
 and their table must pay for itself."""
 
 _SIDE_LEVELS = ((1 << 15, 6), (1 << 31, 8))
-"""Likewise for planes that are a few percent of a frame, and were up to a third of the time."""
+"""The same for planes that are a few percent of a frame and took up to a third of its time."""
 
 Plane = NDArray[np.signedinteger[Any]]
 Buffer: TypeAlias = bytes | memoryview

@@ -27,7 +27,7 @@ HEAD = struct.Struct("<BfQI")
 KIND = 32
 
 GAINS = 16
-"""Gains an octave: a gain is the frame's largest times 2^(−code/16), rounded to float32."""
+"""Gains per octave: a gain is the frame's largest times 2^(−code/16), rounded to float32."""
 
 _UNCHANGED = 255
 """The code of a run that does not change."""
@@ -68,7 +68,7 @@ class Levels:
     key: int
 
     def pack(self, inner: bytes) -> bytes:
-        """A frame around that of the levels."""
+        """The frame of the block, which ends with the frame of the levels."""
         gains = encode_plane(self.codes.view(np.int8))
         return HEAD.pack(KIND, self.base, self.key, len(gains)) + gains + inner
 
