@@ -12,9 +12,9 @@ from typing import Any
 from ftt_hub.combining.catalogue import GREEDY
 from ftt_hub.errors import FttError
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.registry.open import HasAdapter
 from ftt_hub.support.yaml_lines import LinedYaml, check_value, read_yaml
 from ftt_hub.tensors.dtypes import DType
-from ftt_hub.transfer.live.methods import Opened
 from ftt_hub.transfer.merge import parse_dtype
 
 SCHEMA = "combine_recipe"
@@ -41,7 +41,7 @@ class Ingredient:
         where: File and line, for messages.
     """
 
-    adapter: str | Path | Opened | Recipe
+    adapter: str | Path | HasAdapter | Recipe
     weight: float = 1.0
     layers: tuple[tuple[int, int], ...] | None = None
     outside_layers: bool = False
@@ -218,7 +218,7 @@ def parse_layers(text: str, where: str | None = None) -> tuple[tuple[int, int], 
     return tuple(ranges)
 
 
-Given = str | Path | Opened | Ingredient | tuple["str | Path | Opened", float]
+Given = str | Path | HasAdapter | Ingredient | tuple["str | Path | HasAdapter", float]
 
 
 def recipe_of(items: str | Path | Sequence[Given] | Recipe) -> Recipe:

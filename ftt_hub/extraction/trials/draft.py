@@ -81,9 +81,17 @@ class Draft(Container):
             Block(0, 0, count, _NO_HASH) for _, count in whole_rows(shape, BLOCK_ELEMENTS)
         )
         return TensorEntry(
-            pair.name, pair.role, pair.dtype, shape, ours, theirs, slot=slot, codec="quantized",
-            blocks=blocks, source_rows=rows,
-        )  # fmt: skip
+            pair.name,
+            pair.role,
+            pair.dtype,
+            shape,
+            ours,
+            theirs,
+            slot=slot,
+            codec="quantized",
+            blocks=blocks,
+            source_rows=rows,
+        )
 
     def _check_slot(self, entry: TensorEntry) -> None:
         """No slot is stored that could have another size."""
