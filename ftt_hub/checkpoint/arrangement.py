@@ -55,6 +55,16 @@ class Piece:
         return math.prod(axis.size for axis in self.axes)
 
     @property
+    def last_source(self) -> int:
+        """Its last element of the source tensor."""
+        return self.source + sum((axis.size - 1) * axis.source for axis in self.axes)
+
+    @property
+    def last_target(self) -> int:
+        """The last element of the result it becomes."""
+        return self.target + sum((axis.size - 1) * axis.target for axis in self.axes)
+
+    @property
     def inverse(self) -> Piece:
         """The same elements with source and result exchanged; the name stays."""
         axes = tuple(Axis(a.size, a.target, a.source) for a in self.axes)
@@ -249,6 +259,11 @@ class Arrangement:
             and all(axis.source == axis.target for p in self.pieces for axis in p.axes)
         )
 
+    def renamed(self, names: Mapping[str, str]) -> Arrangement:
+        """The same, made of tensors of other names."""
+        pieces = tuple(replace(piece, name=names[piece.name]) for piece in self.pieces)
+        return Arrangement(self.shape, pieces)
+
     def view(self, shape: Shape) -> Arrangement:
         """The same elements in another shape of as many."""
         return Arrangement(shape, self.pieces)
@@ -295,6 +310,15 @@ class Arrangement:
         if size % step:
             parts.append(self.narrow(dimension, whole * step, 1))
         return concatenated(parts, dimension) if parts else self.narrow(dimension, 0, 0)
+
+    def section(self, start: int, count: int) -> Arrangement:
+        """Elements [start, start + count) of the flattened tensor, as a tensor of one dimension."""
+        near = tuple(
+            piece
+            for piece in self.pieces
+            if piece.target < start + count and piece.last_target >= start
+        )
+        return Arrangement((self.count,), near).narrow(0, start, count)
 
     def gather(self, start: int, loops: Sequence[tuple[int, int]]) -> Arrangement:
         """Elements start + Σ i·step of the flattened tensor, as a tensor of the loops' sizes.

@@ -68,7 +68,10 @@ def differences(
         added = [token for token in after if token is not None and token not in known]
         tokenizer["added_tokens"] = len(added)
         tokenizer["examples"] = added[:16]
-    return {"config": config_differences(source.config, tuned.config), "tokenizer": tokenizer}
+    found = {"config": config_differences(source.config, tuned.config), "tokenizer": tokenizer}
+    if tuned.respelling is not None:
+        found["spelling"] = tuned.respelling.to_json()
+    return found
 
 
 def generation_config(tuned: ModelHeaders) -> dict[str, Any]:

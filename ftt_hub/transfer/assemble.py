@@ -11,6 +11,8 @@ import numpy as np
 
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.reader import Container
+from ftt_hub.checkpoint.arrangement import Arrangement, Piece
+from ftt_hub.checkpoint.view import strided
 from ftt_hub.checkpoint.vocabulary import RowPlan
 from ftt_hub.errors import FttError, NonFiniteError
 from ftt_hub.tensors import delta
@@ -60,6 +62,8 @@ def ranges(plan: TensorPlan) -> list[Range]:
     """Ranges in which a tensor of the result is best made: one stored block each."""
     if plan.rows is not None:
         return list(whole_rows(plan.shape, ALIGNED_ELEMENTS))
+    if plan.parts:
+        return list(whole_rows(plan.shape, _part_elements(plan)))
     if plan.entry is None:
         return list(whole_rows(plan.shape, BLOCK_ELEMENTS))
     result, start = [], 0
@@ -67,6 +71,25 @@ def ranges(plan: TensorPlan) -> list[Range]:
         result.append((start, block.elements))
         start += block.elements
     return result
+
+
+def _part_elements(plan: TensorPlan) -> int:
+    """Elements of a range: few where deltas and result run in the same order, else many."""
+    for part in plan.parts:
+        by_source = sorted(part.piece.axes, key=lambda axis: axis.source)
+        if by_source != sorted(part.piece.axes, key=lambda axis: axis.target):
+            return ALIGNED_ELEMENTS
+    return BLOCK_ELEMENTS
+
+
+def strided_part(block: DeltaBlock, start: int, loops: list[tuple[int, int]]) -> DeltaBlock:
+    """The elements of a block that loops of (size, step) visit, in their order."""
+
+    def selected(bits: Bits) -> Bits:
+        return np.ascontiguousarray(strided(bits, start, loops)).reshape(-1)
+
+    lo = None if block.lo is None else selected(block.lo)
+    return DeltaBlock(selected(block.hi), lo, block.dtype)
 
 
 @dataclass(frozen=True)
@@ -116,6 +139,8 @@ class Assembler:
             if out is not None:
                 out[:] = base
                 base = out
+            if plan.parts:
+                return self._pieced(plan, base, start, wanted)
             if plan.entry is None:
                 return self._copy(base, plan.dtype, wanted)
             return self._sum(plan, plan.entry, base, start, wanted)
@@ -147,6 +172,55 @@ class Assembler:
             else:
                 self.add(base[part], block, plan.dtype, scale=self.scale)
         return result
+
+    def _pieced(self, plan: TensorPlan, base: Bits, start: int, wanted: DType) -> Bits:
+        """The sum where the target's layout is another: each part to the elements it is for."""
+        result = self._copy(base, plan.dtype, wanted)
+        for part in plan.parts:
+            if part.piece.target >= start + base.size or part.piece.last_target < start:
+                continue
+            section = Arrangement(plan.shape, (part.piece,)).section(start, base.size)
+            for piece in section.pieces:
+                self._add_piece(part.entry, piece, base, result, (plan.dtype, wanted))
+        return result
+
+    def _add_piece(
+        self,
+        entry: TensorEntry,
+        piece: Piece,
+        base: Bits,
+        result: Bits,
+        dtypes: tuple[DType, DType],
+    ) -> None:
+        """Add one part's elements, a stored block at a time."""
+        first, count = piece.source, piece.last_source - piece.source + 1
+        backwards = Arrangement((entry.count,), (piece.inverse,))
+        for start, block in self.container.decode_range(entry, first, count):
+            for inside in backwards.section(start, block.hi.size).pieces:
+                axes = sorted(inside.axes, key=lambda axis: -axis.target)
+                delta_loops = [(axis.size, axis.target) for axis in axes]
+                own_loops = [(axis.size, axis.source) for axis in axes]
+                self._add_loops(
+                    strided_part(block, inside.target, delta_loops),
+                    strided(base, inside.source, own_loops),
+                    strided(result, inside.source, own_loops),
+                    dtypes,
+                )
+
+    def _add_loops(
+        self, block: DeltaBlock, base: Bits, result: Bits, dtypes: tuple[DType, DType]
+    ) -> None:
+        """Add a block to the elements that loops visit, with the bits that `delta.add` gives."""
+        dtype, wanted = dtypes
+        if block.is_identity:
+            return
+        own = np.ascontiguousarray(base).reshape(-1)
+        if dtype == wanted:
+            sums = own.copy()
+            self.add(sums, block, dtype, scale=self.scale)
+        else:
+            sums = delta.add_as(own, dtype, block, wanted, scale=self.scale)
+        result[...] = sums.reshape(result.shape)
 
     def _aligned(
         self, plan: TensorPlan, rows: RowPlan, start: int, count: int, wanted: DType

@@ -156,5 +156,5 @@ def merge(
             (folder / "config.json").write_text(text + "\n", encoding="utf-8")
             write_companions(folder, target.headers, adapter.config, adapter.folder)
             _copy_licences(checkpoint.folder, folder)
-    changed = sum(t.entry is not None for t in plan.tensors.values())
+    changed = sum(t.is_changed for t in plan.tensors.values())
     return MergeResult(out, writer.total_size, len(planned), changed)

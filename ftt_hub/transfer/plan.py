@@ -16,14 +16,32 @@ from ftt_hub.artifact import sketch
 from ftt_hub.artifact.index import ADDED, ALIAS, RESIZED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint import vocabulary
+from ftt_hub.checkpoint.arrangement import Piece
 from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.checkpoint.spelling import Respelling
+from ftt_hub.checkpoint.view import RespelledReader
 from ftt_hub.checkpoint.vocabulary import RowPlan, Tokens, VocabularyDelta
 from ftt_hub.support.findings import Finding, accepted, rejected, warned
 from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.transfer import checks
 
+ReadBits = Callable[[str, int, int], Bits]
+
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class DeltaPart:
+    """Elements of a delta, and where they belong in a tensor of the result.
+
+    Attributes:
+        entry: The delta.
+        piece: Its source is the delta's tensor, its target the result's.
+    """
+
+    entry: TensorEntry
+    piece: Piece
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class TensorPlan:
         target: The target's tensor, ``None`` for an added one.
         entry: The delta to add, ``None`` for a copy.
         rows: Alignment of the rows, ``None`` when every row keeps its place.
+        parts: Where the target stores the weights in another layout than the adapter: the deltas
+            to add, and the elements each is for. `entry` and `rows` are ``None`` then.
     """
 
     name: str
@@ -45,6 +65,12 @@ class TensorPlan:
     target: TensorInfo | None
     entry: TensorEntry | None
     rows: RowPlan | None = None
+    parts: tuple[DeltaPart, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a delta is added."""
+        return self.entry is not None or bool(self.parts)
 
     @property
     def nbytes(self) -> int:
@@ -62,16 +88,34 @@ class TransferPlan:
     """All tensors of the result, and what was found on the way.
 
     Attributes:
-        tensors: By name, in name order.
+        tensors: By the names of the result, in name order.
         findings: From headers; see `check_sketch` for the weights.
         rows: Alignment of the vocabulary, ``None`` when every row keeps its place.
         vocabulary_size: Rows of the result's embeddings, when known.
+        respelling: The target under the adapter's names; ``None`` where it has them.
+        matched: The tensors by the adapter's names, where these are others than the target's.
     """
 
     tensors: Mapping[str, TensorPlan]
     findings: tuple[Finding, ...]
     rows: RowPlan | None
     vocabulary_size: int | None
+    respelling: Respelling | None = None
+    matched: Mapping[str, TensorPlan] | None = None
+
+    @property
+    def by_adapter_name(self) -> Mapping[str, TensorPlan]:
+        """The tensors by the names that the adapter has for them."""
+        return self.tensors if self.matched is None else self.matched
+
+    def named(
+        self, tensors: Mapping[str, TensorInfo], read_bits: ReadBits
+    ) -> tuple[Mapping[str, TensorInfo], ReadBits]:
+        """The target's tensors, and how to read them, under the adapter's names."""
+        if self.respelling is None:
+            return tensors, read_bits
+        reader = RespelledReader(self.respelling.tensors, tensors, read_bits)
+        return reader.tensors, reader.read_bits
 
 
 def carries_tokenizer(config: AdapterConfig) -> bool:
@@ -226,7 +270,7 @@ def compare_sketch(
     folder: Path,
     plan: TransferPlan,
     tensors: Mapping[str, TensorInfo],
-    read_bits: Callable[[str, int, int], Bits],
+    read_bits: ReadBits,
     holds: Callable[[str, int], bool] = lambda name, element: True,
 ) -> sketch.SketchMatch | None:
     """Compare the adapter's sketch with a target's weights; ``None`` when it has none.
@@ -241,9 +285,10 @@ def compare_sketch(
     sample = sketch.read_sketch(folder)
     if sample is None:
         return None
+    tensors, read_bits = plan.named(tensors, read_bits)
 
     def locate(name: str, element: int) -> tuple[str, int] | None:
-        planned = plan.tensors.get(name)
+        planned = plan.by_adapter_name.get(name)
         if planned is None or planned.rows is None:
             return (name, element) if holds(name, element) else None
         width = planned.row_elements
@@ -259,7 +304,7 @@ def check_sketch(
     folder: Path,
     plan: TransferPlan,
     tensors: Mapping[str, TensorInfo],
-    read_bits: Callable[[str, int, int], Bits],
+    read_bits: ReadBits,
     holds: Callable[[str, int], bool] = lambda name, element: True,
 ) -> Finding:
     """Is the target a relative of the source base? Reads some kilobytes of its weights."""
