@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +81,26 @@ class LoadingRules:
         scratch = {n for n, _ in self._model.named_buffers()} - self._state.keys()
         return name in scratch or any(re.search(pattern, name) for pattern in patterns)
 
+    def keys(self, names: Iterable[str]) -> dict[str, tuple[str, bool]]:
+        """The parameter that each tensor belongs to, and whether a conversion makes it.
+
+        Of a conversion that makes several parameters the first is told. Tensors that the loader
+        has no use for are left out.
+        """
+        groups, _ = self._groups(names)
+        return {
+            name: (key, group.rule is not None)
+            for key, group in groups.items()
+            for name in group.names
+        }
+
     def load(self, tensors: Mapping[str, Shape]) -> Loaded:
         """What the loader makes of tensors with these names and shapes."""
+        groups, unknown = self._groups(tensors)
+        return self._loaded(groups, tensors, unknown)
+
+    def _groups(self, names: Iterable[str]) -> tuple[dict[str, _Group], list[str]]:
+        """What is loaded together, by the first parameter that comes of it, and what is not."""
         rules = get_model_conversion_mapping(self._model)  # anew: some rules remember what they saw
         renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
         converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
@@ -90,7 +108,7 @@ class LoadingRules:
         prefix, state = self._model.base_model_prefix, self._state
         groups: dict[str, _Group] = {}
         unknown = []
-        for name in sorted(tensors, key=dot_natural_key):
+        for name in sorted(names, key=dot_natural_key):
             key, pattern = rename_source_key(name, renamings, converters, prefix, state)
             if key not in state and name in state:
                 key, pattern = rename_source_key(name, [], [], prefix, state)
@@ -99,7 +117,7 @@ class LoadingRules:
                 continue
             rule = None if pattern is None else by_pattern[pattern]
             groups.setdefault(key, _Group(rule)).members.append((pattern or name, name))
-        return self._loaded(groups, tensors, unknown)
+        return groups, unknown
 
     def _loaded(
         self, groups: Mapping[str, _Group], tensors: Mapping[str, Shape], unknown: list[str]

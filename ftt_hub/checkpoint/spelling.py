@@ -246,7 +246,7 @@ def _side(stored: Stored) -> _Side | None:
     from ftt_hub.checkpoint.loading_rules import LoadingRules
 
     rules = LoadingRules(model)
-    loaded, names = _best(rules, stored.shapes)
+    loaded, names = unwrapped(rules, stored.shapes)
     if not loaded.parameters:
         return None
     leftover = {*loaded.unknown, *loaded.computed}
@@ -258,7 +258,7 @@ def _side(stored: Stored) -> _Side | None:
     return _Side(parameters, unknown, {names[n]: why for n, why in loaded.computed.items()})
 
 
-def _best(rules: LoadingRules, shapes: Mapping[str, Shape]) -> tuple[Loaded, dict[str, str]]:
+def unwrapped(rules: LoadingRules, shapes: Mapping[str, Shape]) -> tuple[Loaded, dict[str, str]]:
     """What the loader makes of a checkpoint, and the names it was shown → own names.
 
     A wrapper's prefix is taken off where more tensors are parameters without it.
@@ -277,17 +277,17 @@ def _best(rules: LoadingRules, shapes: Mapping[str, Shape]) -> tuple[Loaded, dic
     return best, names
 
 
-def _unwrapped(name: str) -> str:
+def _bare(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _unwrappings(names: Iterable[str]) -> Iterator[Callable[[str], str]]:
     """Ways to take a wrapper's words out of names, the least first."""
     listed = list(names)
-    if any(_unwrapped(name) != name for name in listed):
-        yield _unwrapped
-    for prefix in common_prefixes(map(_unwrapped, listed)):
-        yield lambda name, prefix=prefix: _unwrapped(name).removeprefix(prefix)  # type: ignore[misc]
+    if any(_bare(name) != name for name in listed):
+        yield _bare
+    for prefix in common_prefixes(map(_bare, listed)):
+        yield lambda name, prefix=prefix: _bare(name).removeprefix(prefix)  # type: ignore[misc]
 
 
 def common_prefixes(names: Iterable[str]) -> list[str]:

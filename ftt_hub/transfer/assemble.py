@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,7 +63,8 @@ def ranges(plan: TensorPlan) -> list[Range]:
     if plan.rows is not None:
         return list(whole_rows(plan.shape, ALIGNED_ELEMENTS))
     if plan.parts:
-        return list(whole_rows(plan.shape, _part_elements(plan)))
+        elements = range_elements(part.piece for part in plan.parts)
+        return list(whole_rows(plan.shape, elements))
     if plan.entry is None:
         return list(whole_rows(plan.shape, BLOCK_ELEMENTS))
     result, start = [], 0
@@ -73,23 +74,43 @@ def ranges(plan: TensorPlan) -> list[Range]:
     return result
 
 
-def _part_elements(plan: TensorPlan) -> int:
+def range_elements(pieces: Iterable[Piece]) -> int:
     """Elements of a range: few where deltas and result run in the same order, else many."""
-    for part in plan.parts:
-        by_source = sorted(part.piece.axes, key=lambda axis: axis.source)
-        if by_source != sorted(part.piece.axes, key=lambda axis: axis.target):
+    for piece in pieces:
+        by_source = sorted(piece.axes, key=lambda axis: axis.source)
+        if by_source != sorted(piece.axes, key=lambda axis: axis.target):
             return ALIGNED_ELEMENTS
     return BLOCK_ELEMENTS
 
 
-def strided_part(block: DeltaBlock, start: int, loops: list[tuple[int, int]]) -> DeltaBlock:
-    """The elements of a block that loops of (size, step) visit, in their order."""
+Loops = list[tuple[int, int]]
+"""Size and step of nested loops over the elements of a flattened tensor."""
 
-    def selected(bits: Bits) -> Bits:
+
+def blocks_of(
+    container: Container, entry: TensorEntry, piece: Piece
+) -> Iterator[tuple[DeltaBlock, int, Loops]]:
+    """The deltas of a piece, a stored block at a time: block, first element of the result, loops.
+
+    The loops visit the elements of the result in the order of the block's. Only blocks that the
+    piece touches are decoded.
+    """
+    backwards = Arrangement((entry.count,), (piece.inverse,))
+    span = piece.last_source - piece.source + 1
+    for start, block in container.decode_range(entry, piece.source, span):
+        for inside in backwards.section(start, block.hi.size).pieces:
+            axes = sorted(inside.axes, key=lambda axis: -axis.target)
+            selected = _selected(block, inside.target, [(axis.size, axis.target) for axis in axes])
+            yield selected, inside.source, [(axis.size, axis.source) for axis in axes]
+
+
+def _selected(block: DeltaBlock, start: int, loops: Loops) -> DeltaBlock:
+    """The elements of a block that loops visit, in their order."""
+
+    def of(bits: Bits) -> Bits:
         return np.ascontiguousarray(strided(bits, start, loops)).reshape(-1)
 
-    lo = None if block.lo is None else selected(block.lo)
-    return DeltaBlock(selected(block.hi), lo, block.dtype)
+    return DeltaBlock(of(block.hi), None if block.lo is None else of(block.lo), block.dtype)
 
 
 @dataclass(frozen=True)
@@ -181,31 +202,14 @@ class Assembler:
                 continue
             section = Arrangement(plan.shape, (part.piece,)).section(start, base.size)
             for piece in section.pieces:
-                self._add_piece(part.entry, piece, base, result, (plan.dtype, wanted))
+                for block, first, loops in blocks_of(self.container, part.entry, piece):
+                    self._add_loops(
+                        block,
+                        strided(base, first, loops),
+                        strided(result, first, loops),
+                        (plan.dtype, wanted),
+                    )
         return result
-
-    def _add_piece(
-        self,
-        entry: TensorEntry,
-        piece: Piece,
-        base: Bits,
-        result: Bits,
-        dtypes: tuple[DType, DType],
-    ) -> None:
-        """Add one part's elements, a stored block at a time."""
-        first, count = piece.source, piece.last_source - piece.source + 1
-        backwards = Arrangement((entry.count,), (piece.inverse,))
-        for start, block in self.container.decode_range(entry, first, count):
-            for inside in backwards.section(start, block.hi.size).pieces:
-                axes = sorted(inside.axes, key=lambda axis: -axis.target)
-                delta_loops = [(axis.size, axis.target) for axis in axes]
-                own_loops = [(axis.size, axis.source) for axis in axes]
-                self._add_loops(
-                    strided_part(block, inside.target, delta_loops),
-                    strided(base, inside.source, own_loops),
-                    strided(result, inside.source, own_loops),
-                    dtypes,
-                )
 
     def _add_loops(
         self, block: DeltaBlock, base: Bits, result: Bits, dtypes: tuple[DType, DType]
