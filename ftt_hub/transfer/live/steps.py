@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.reader import Container
 from ftt_hub.checkpoint.arrangement import Arrangement
+from ftt_hub.checkpoint.tracing import TracedTensor
 from ftt_hub.checkpoint.view import strided
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.tensors import torch_delta
@@ -193,26 +194,28 @@ def arranged_pieces(
 
     Only the tensors, and of them the blocks, of which this process holds a part are decoded.
     """
-    window = place.window()
-    local = made if window is None else _narrowed(made, window)
+    local = _local(made, place)
     stored = [entries[name] for name in made.names if entries[name].slot is not None]
     if not stored:
         return lambda: iter(())
     dtype = functools.reduce(wider, (entry.dtype for entry in stored))
 
     def pieces() -> Iterator[tuple[int, DeltaBlock]]:
-        if window is None:
-            yield from _whole_piece(_gathered(container, entries, local, dtype), place)
-            return
         for start, count in whole_rows(local.shape, range_elements(local.pieces)):
             yield start, _gathered(container, entries, local.section(start, count), dtype)
 
     return pieces
 
 
-def _narrowed(made: Arrangement, window: Window) -> Arrangement:
-    for dimension, part in enumerate(window):
-        made = made.narrow(dimension, part.start, part.stop - part.start)
+def _local(made: Arrangement, place: Place) -> Arrangement:
+    """The part of a parameter that this process holds, for any placement."""
+    window = place.window()
+    if window is None:
+        traced: Any = place.cut()(TracedTensor(made, place.tensor.dtype))
+        part: Arrangement = traced.arrangement
+        return part
+    for dimension, part_of in enumerate(window):
+        made = made.narrow(dimension, part_of.start, part_of.stop - part_of.start)
     return made
 
 
