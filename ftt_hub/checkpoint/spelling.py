@@ -147,6 +147,7 @@ def respell(reference: Stored, other: Stored) -> Respelling | None:
         return _by_prefix(reference, other)
     tensors = dict(_shared(reference, sides[0], other, sides[1]))
     _check_computed(reference, sides[0], other, sides[1])
+    _check_lost(reference, sides[0], other, tensors)
     return _respelling(reference, other, tensors, sides[1], by_architecture=True)
 
 
@@ -178,6 +179,8 @@ def _respelling(
     if partly:
         raise _unfollowed(other, "are parameters of the other model in part only", partly)
     example = next(((made.names[0], n) for n, made in tensors.items() if made.names[0] != n), None)
+    if example is None and homeless:
+        example = (homeless[0], "no parameter")
     if example is None:
         same = all(made.is_whole(other.shapes[name]) for name, made in tensors.items())
         if same:
@@ -224,6 +227,19 @@ def _check_computed(reference: Stored, first: _Side, other: Stored, second: _Sid
                 raise _unfollowed(
                     stored, f"is loaded in a way that Δ cannot follow ({why})", [name]
                 )
+
+
+def _check_lost(reference: Stored, side: _Side, other: Stored, tensors: Arrangements) -> None:
+    """Refuse a reference with tensors of unknown meaning that may be what the other has more.
+
+    Raises:
+        UnsupportedError: Each of the two has tensors that the other lacks.
+    """
+    lost = side.unknown - tensors.keys()
+    used = {name for made in tensors.values() for name in made.names}
+    if lost and other.shapes.keys() - used:
+        what = f"has tensors that are no parameters of the model, and that {other.label} lacks"
+        raise _unfollowed(reference, what, lost)
 
 
 def _unfollowed(other: Stored, what: str, names: Iterable[str]) -> UnsupportedError:

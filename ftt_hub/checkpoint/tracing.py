@@ -27,8 +27,8 @@ class TracedTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, arrangement: Arrangement, dtype: torch.dtype) -> TracedTensor:  # noqa: D102, PYI034
-        tensor: TracedTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # noqa: SLF001
-            cls, arrangement.shape, dtype=dtype, device="meta"
+        tensor: TracedTensor = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001
+            cls, arrangement.shape, dtype=dtype, device=torch.device("meta")
         )
         tensor.arrangement = arrangement
         return tensor
