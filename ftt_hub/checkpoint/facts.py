@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftt_hub.artifact.facts import TensorFacts
-from ftt_hub.checkpoint import facts_cache
-from ftt_hub.checkpoint.architecture import Architecture, architecture_of
+from ftt_hub.artifact.facts import TensorFacts, facts_from_json
+from ftt_hub.artifact.manifest import validate
+from ftt_hub.checkpoint import inspections
+from ftt_hub.checkpoint.architecture import architecture_of
 from ftt_hub.checkpoint.meta_model import meta_model
 
 if TYPE_CHECKING:
@@ -29,15 +34,30 @@ class Inspection:
 
     Attributes:
         facts: Under the checkpoint's own names.
-        architecture: The class's, under run-time names.
-        parameters: Stored name → run-time name of the parameter that it is, or is a part of.
+        config: The config with the defaults of its class, as JSON has it.
+        renamed: Stored name → run-time name of the parameter that it is, or is a part of, where
+            the two differ.
         unknown: Stored names that the class has no parameter for.
     """
 
     facts: TensorFacts
-    architecture: Architecture
-    parameters: Mapping[str, str]
+    config: Mapping[str, Any]
+    renamed: Mapping[str, str]
     unknown: frozenset[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "facts": self.facts.to_json(),
+            "config": dict(self.config),
+            "renamed": dict(self.renamed),
+            "unknown": sorted(self.unknown),
+        }
+
+
+def _from_json(value: Mapping[str, Any]) -> Inspection:
+    facts = facts_from_json(value["facts"])
+    return Inspection(facts, value["config"], value["renamed"], frozenset(value["unknown"]))
 
 
 def runtime_names(model: PreTrainedModel, names: Iterable[str]) -> dict[str, str]:
@@ -84,12 +104,11 @@ def _defaults(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[st
     return {k: resolved[k] for k in DEFAULTS if k not in config and resolved.get(k) is not None}
 
 
-def inspect(config: Mapping[str, Any], names: Iterable[str]) -> Inspection | None:
-    """See a checkpoint through its model class; ``None`` where transformers does not know it.
+def derive(config: Mapping[str, Any], names: Iterable[str]) -> Inspection | None:
+    """See a checkpoint through its model class, in this process; imports torch and transformers.
 
-    Args:
-        config: `config.json`.
-        names: The tensors that the checkpoint stores.
+    Returns:
+        ``None`` where transformers does not know the model.
     """
     architecture, model = architecture_of(config), meta_model(config)
     if architecture is None or model is None:
@@ -115,21 +134,64 @@ def inspect(config: Mapping[str, Any], names: Iterable[str]) -> Inspection | Non
         buffers=frozenset(buffers),
         defaults=_defaults(config, architecture.config),
     )
-    return Inspection(facts, architecture, parameters, unknown)
+    resolved = json.loads(json.dumps(architecture.config, default=str))
+    renamed = {name: key for name, key in parameters.items() if name != key}
+    return Inspection(facts, resolved, renamed, unknown)
+
+
+def inspect(config: Mapping[str, Any], names: Iterable[str]) -> Inspection | None:
+    """See a checkpoint through its model class; ``None`` where transformers does not know it.
+
+    What was found before is read from disk. Else another process finds it, unless this one has
+    imported transformers anyway: the import takes more memory than an extraction.
+
+    Args:
+        config: `config.json`.
+        names: The tensors that the checkpoint stores.
+    """
+    names = sorted(names)
+    if not isinstance(config.get("model_type"), str):
+        return None
+    kept = inspections.read(config, names)
+    if kept is not None:
+        return _from_json(kept)
+    if "transformers" in sys.modules:
+        inspection = derive(config, names)
+    else:
+        inspection = _derived_elsewhere(config, names)
+    if inspection is not None:
+        inspections.write(config, names, inspection.to_json())
+    return inspection
+
+
+def _derived_elsewhere(config: Mapping[str, Any], names: list[str]) -> Inspection | None:
+    """As `derive`, by another process; in this one where no other can be started."""
+    command = [sys.executable, "-W", "ignore", "-m", "ftt_hub.checkpoint.facts"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "critical"}
+    question = json.dumps({"config": config, "names": names}).encode()
+    try:
+        done = subprocess.run(
+            command, input=question, capture_output=True, env=environment, check=True
+        )
+        value = json.loads(done.stdout or b"null")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return derive(config, names)
+    return None if value is None else _from_json(validate(value, "inspection", "a new process"))
 
 
 def facts_of(config: Mapping[str, Any], names: Iterable[str]) -> TensorFacts | None:
-    """The facts of a checkpoint, kept on disk by config, names and version of transformers.
-
-    Returns:
-        ``None`` where transformers does not know the model.
-    """
-    names = sorted(names)
-    kept = facts_cache.read(config, names)
-    if kept is not None:
-        return kept
+    """The facts of a checkpoint; ``None`` where transformers does not know the model."""
     inspection = inspect(config, names)
-    if inspection is None:
-        return None
-    facts_cache.write(config, names, inspection.facts)
-    return inspection.facts
+    return None if inspection is None else inspection.facts
+
+
+def _answer() -> None:
+    """Read a config and names from standard input, and write their inspection."""
+    question = json.loads(sys.stdin.buffer.read())
+    inspection = derive(question["config"], question["names"])
+    value = None if inspection is None else inspection.to_json()
+    sys.stdout.write(json.dumps(value))
+
+
+if __name__ == "__main__":
+    _answer()

@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from ftt_hub.extraction.pairs import (
     check_tokens,
     pair_tensors,
 )
+from ftt_hub.extraction.rebuilding import check_rebuilding
 from ftt_hub.extraction.summary import fidelity
 from ftt_hub.extraction.trials.trial import LossTrial
 from ftt_hub.support.parallel import map_unordered, one_blas_thread
@@ -46,6 +47,7 @@ from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import partial_folder, staged_folder, write_atomic
 from ftt_hub.tensors.rounding import all_finite
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
+from ftt_hub.transfer.ties import Ties
 from ftt_hub.version import __version__
 
 _WORK = ".work"
@@ -134,6 +136,7 @@ class AdapterBuilder:
             with staged_folder(self.out, keep=True) as folder:
                 self._check_plan(folder / _WORK, codec, resume)
                 results = self._encode(folder / _WORK, pairs, codec)
+                self._check_end(pairs, results)
                 config = self._finish(folder, results, codec, manifest)
             discard = False
         except (KeyboardInterrupt, OutputError):
@@ -166,14 +169,28 @@ class AdapterBuilder:
         """What the tensors of both models are; derived once."""
         return pair_facts(self.source.headers, self.tuned.headers)
 
+    @functools.cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """Both models, for pairing."""
+        return (
+            Side(self.source.headers, self.facts.source, _equality(self.source)),
+            Side(self.tuned.headers, self.facts.tuned, _equality(self.tuned)),
+        )
+
+    def _check_end(self, pairs: list[Pair], results: list[TensorResult]) -> None:
+        """Compare what source base + Δ loads as with what the fine-tuned model loads as."""
+        both, source = self.facts.both, self.source.headers.tensors
+        new_class = self.facts.source.model_class != self.facts.tuned.model_class
+        tied = self.facts.tuned.tied if new_class else self.facts.source.tied
+        ties = Ties(both, replace(both, tied=tied), {}, source)
+        check_rebuilding(self.sides, pairs, ties, [result.entry for result in results])
+
     def _pairs(self) -> list[Pair]:
         source, tuned = self.source.headers, self.tuned.headers
         for headers in (source, tuned):
             refuse_quantized(headers)
         check_architecture(source, tuned)
-        first = Side(source, self.facts.source, _equality(self.source))
-        second = Side(tuned, self.facts.tuned, _equality(self.tuned))
-        return pair_tensors(first, second, self.facts, _masks(self.source, self.tuned))
+        return pair_tensors(*self.sides, self.facts, _masks(self.source, self.tuned))
 
     def _manifest(self) -> Manifest:
         source, tuned = self.source.headers, self.tuned.headers

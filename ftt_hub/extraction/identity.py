@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ftt_hub.artifact.facts import TensorFacts
 from ftt_hub.checkpoint.facts import Inspection, inspect
@@ -21,12 +22,14 @@ class PairFacts:
     Attributes:
         source: Of the source base.
         tuned: Of the fine-tuned model.
+        configs: The configs of both, with the defaults of their classes where these are known.
         unknown: Stored tensors for which neither class has a parameter.
         inspection: The fine-tuned model's, ``None`` where names decide.
     """
 
     source: TensorFacts
     tuned: TensorFacts
+    configs: tuple[Mapping[str, Any], Mapping[str, Any]]
     unknown: frozenset[str] = frozenset()
     inspection: Inspection | None = None
 
@@ -65,10 +68,11 @@ def pair_facts(source: ModelHeaders, tuned: ModelHeaders) -> PairFacts:
     first = inspect(source.config, source.tensors)
     second = inspect(tuned.config, tuned.tensors)
     if first is None or second is None:
-        return PairFacts(_by_names(source), _by_names(tuned))
-    known = first.parameters.keys() | second.parameters.keys()
+        return PairFacts(_by_names(source), _by_names(tuned), (source.config, tuned.config))
+    configs = (first.config, second.config)
+    known = (source.tensors.keys() - first.unknown) | (tuned.tensors.keys() - second.unknown)
     unknown = (first.unknown | second.unknown) - known
-    return PairFacts(first.facts, second.facts, unknown, second)
+    return PairFacts(first.facts, second.facts, configs, unknown, second)
 
 
 def owner(name: str, facts: TensorFacts, stored: Mapping[str, object]) -> str | None:

@@ -78,7 +78,7 @@ class Manifest:
     ) -> AdapterConfig:
         """The manifest of these tensors; its files are not listed yet."""
         source, tuned, given = self.source.headers, self.tuned.headers, self.given
-        changed = structure.changes(source, tuned)
+        changed = structure.changes(source, tuned, self.facts)
         return AdapterConfig(
             source_base=ModelIdentity(
                 self.source.identity(given.source_id), source.commit, digest(entries, "source"),

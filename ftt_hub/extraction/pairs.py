@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ftt_hub.artifact.facts import TensorFacts
 from ftt_hub.artifact.index import ADDED, ALIAS, DELTA, DROPPED, RESIZED, token_axis
@@ -158,9 +158,15 @@ class Side:
     model: ModelHeaders
     facts: TensorFacts
     same: Same
+    _known: dict[str, str | None] = field(default_factory=dict)
 
     def value(self, name: str) -> str | None:
         """The stored tensor that stands for a name; one for all copies that are equal."""
+        if name not in self._known:
+            self._known[name] = self._value(name)
+        return self._known[name]
+
+    def _value(self, name: str) -> str | None:
         stored = owner(name, self.facts, self.model.tensors)
         if stored is None:
             return None

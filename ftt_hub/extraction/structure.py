@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ftt_hub.checkpoint.architecture import architecture_of
 from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.extraction.identity import PairFacts
 
 LABELS = ("id2label", "label2id", "num_labels", "problem_type")
 SPECIAL_TOKENS = (
@@ -19,23 +19,17 @@ GENERATION = ("bos_token_id", "eos_token_id", "pad_token_id", *SPECIAL_TOKENS[-3
 """Those that generation uses."""
 
 
-def _resolved(model: ModelHeaders) -> Mapping[str, Any]:
-    """A config with the defaults of its class, where transformers knows it."""
-    architecture = architecture_of(model.config)
-    return model.config if architecture is None else architecture.config
-
-
 def _json(value: Any) -> Any:
     """A value as JSON has it: the keys of an object are strings."""
     return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
-def changes(source: ModelHeaders, tuned: ModelHeaders) -> dict[str, Any]:
+def changes(source: ModelHeaders, tuned: ModelHeaders, facts: PairFacts) -> dict[str, Any]:
     """Structural keys of the fine-tuned model's config that differ from the source base's.
 
     Where the class changed, its labels are told in any case, since a target may have others.
     """
-    before, after = _resolved(source), _resolved(tuned)
+    before, after = facts.configs
     names = tuned.config.get("architectures")
     new_class = bool(names) and names != source.config.get("architectures")
     changed = {"architectures": names} if new_class else {}

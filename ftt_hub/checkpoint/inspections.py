@@ -1,4 +1,4 @@
-"""Facts of checkpoints that were derived before, so that transformers need not be imported again.
+"""Inspections that were made before, so that transformers need not be imported again.
 
 ``HF_HOME/ftt-hub/architectures`` holds one small JSON file per config, set of names and version of
 transformers. A file that does not satisfy the schema is read as if there were none.
@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.artifact.facts import TensorFacts, facts_from_json
 from ftt_hub.artifact.manifest import validate
 from ftt_hub.checkpoint.meta_model import text_of
 from ftt_hub.errors import FttError
@@ -22,8 +21,8 @@ from ftt_hub.hub.kept import cache_folder
 from ftt_hub.support.staging import write_atomic
 from ftt_hub.version import __version__
 
-MAX_FILE_BYTES = 1 << 20
-MAX_FILES = 1000
+MAX_FILE_BYTES = 16 << 20
+MAX_FILES = 512
 
 
 def _version() -> str | None:
@@ -39,23 +38,23 @@ def _path(config: Mapping[str, Any], names: Sequence[str]) -> Path:
     return cache_folder("architectures") / f"{digest}.json"
 
 
-def read(config: Mapping[str, Any], names: Sequence[str]) -> TensorFacts | None:
-    """The facts that were kept for a config and the names stored with it, or ``None``."""
+def read(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any] | None:
+    """The inspection that was kept for a config and the names stored with it, or ``None``."""
     try:
         path = _path(config, names)
         if path.stat().st_size > MAX_FILE_BYTES:
             return None
-        return facts_from_json(validate(json.loads(path.read_bytes()), "facts", str(path)))
+        return validate(json.loads(path.read_bytes()), "inspection", str(path))
     except (OSError, ValueError, FttError):  # none, or not one that can be trusted
         return None
 
 
-def write(config: Mapping[str, Any], names: Sequence[str], facts: TensorFacts) -> None:
-    """Keep facts; where they cannot be written, they are derived again next time."""
+def write(config: Mapping[str, Any], names: Sequence[str], value: Mapping[str, Any]) -> None:
+    """Keep an inspection; where it cannot be written, it is made again next time."""
     with contextlib.suppress(OSError, FttError):
         path = _path(config, names)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(facts.to_json(), sort_keys=True).encode())
+        write_atomic(path, json.dumps(value, sort_keys=True).encode())
         _prune(path.parent)
 
 
