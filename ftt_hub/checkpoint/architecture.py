@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,10 +113,7 @@ def _merged(declared: Mapping[str, str], shared: Mapping[str, str]) -> dict[str,
     for copy, original in shared.items():
         if copy in ties or ties.get(original) == copy:
             continue
-        if original in ties:
-            ties[copy] = ties[original]
-        else:
-            ties[copy] = original
+        ties[copy] = ties.get(original, original)
     return ties
 
 
@@ -207,7 +205,7 @@ def _derived(model: PreTrainedModel, raw: Mapping[str, Any]) -> Architecture:
         possible = _declared(model)
     active = _declared(model)
     size = _text_size(model, config)
-    ties = _rooted(_merged(possible, {**_untied_shared(shared, active)}), named)
+    ties = _rooted(_merged(possible, _untied_shared(shared, active)), named)
     vocabulary = {**_vocabulary(named, config, size), **_head_and_embeddings(model)}
     for copy, original in ties.items():
         if original in vocabulary or copy in vocabulary:
@@ -238,8 +236,6 @@ def _untied_shared(shared: Mapping[str, str], active: Mapping[str, str]) -> dict
 
 @functools.lru_cache(maxsize=16)
 def _from_text(text: str) -> Architecture | None:
-    import json
-
     config = json.loads(text)
     model = meta_model(config)
     return None if model is None else _derived(model, config)

@@ -1,4 +1,4 @@
-"""The model that a config describes, without weights: transformers' own class on torch's meta device.
+"""The model that a config describes, without weights: transformers' class on the meta device.
 
 Nothing here runs code from a repository, asks the Hub, or takes memory for weights.
 """
@@ -128,7 +128,7 @@ def _from_text(text: str) -> PreTrainedModel | None:
             config = _config_of(plain)
             model_class = None if config is None else _class_of(config)
             return None if model_class is None else _build(model_class, config)  # type: ignore[arg-type]
-    except Exception:
+    except Exception:  # model code may raise anything on a config that it does not like
         return None
 
 

@@ -61,7 +61,7 @@ def whole_rows(shape: tuple[int, ...], elements: int) -> Iterator[Range]:
 def ranges(plan: TensorPlan) -> list[Range]:
     """Ranges in which a tensor of the result is best made: one stored block each."""
     if plan.rows is not None:
-        return list(whole_rows(plan.shape, ALIGNED_ELEMENTS))
+        return list(whole_rows(plan.shape[plan.axis :], ALIGNED_ELEMENTS))
     if plan.parts:
         elements = range_elements(part.piece for part in plan.parts)
         return list(whole_rows(plan.shape, elements))
@@ -163,6 +163,8 @@ class Assembler:
             if plan.parts:
                 return self._pieced(plan, base, start, wanted)
             if plan.entry is None:
+                if plan.verbatim:
+                    return convert(base, plan.dtype, wanted)
                 return self._copy(base, plan.dtype, wanted)
             return self._sum(plan, plan.entry, base, start, wanted)
         except NonFiniteError as error:
@@ -229,7 +231,7 @@ class Assembler:
     def _aligned(
         self, plan: TensorPlan, rows: RowPlan, start: int, count: int, wanted: DType
     ) -> Bits:
-        width = plan.row_elements
+        width = plan.token_elements
         first, number = start // width, count // width
         table = np.zeros((number, width), plan.dtype.numpy)
         self._gather(plan, rows.target_row[first : first + number], table)

@@ -86,10 +86,13 @@ def _rewritten(
         else:
             made = respelling.own.get(name, Arrangement(info.shape, ()))
             parts = tuple(_parts(plan, made))
-            yield name, TensorPlan(name, info.dtype, info.shape, info, None, None, parts)
+            yield name, TensorPlan(name, info.dtype, info.shape, info, None, parts=parts)
+    originals = {respelling.renamed(name): info for name, info in own.items()}
     for name, planned in plan.tensors.items():
         if planned.target is None:
             yield name, planned
+        elif planned.target.name != name:  # a head that the result no longer ties
+            yield name, replace(planned, target=originals[planned.target.name])
 
 
 def _parts(plan: TransferPlan, made: Arrangement) -> Iterator[DeltaPart]:

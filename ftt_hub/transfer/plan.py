@@ -7,28 +7,31 @@ names, rows, tied tensors and refusals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ftt_hub.artifact import sketch
-from ftt_hub.artifact.index import ADDED, ALIAS, RESIZED, TensorEntry
+from ftt_hub.artifact.index import ADDED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.arrangement import Piece
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.spelling import Respelling
 from ftt_hub.checkpoint.view import RespelledReader
-from ftt_hub.checkpoint.vocabulary import RowPlan, Tokens, VocabularyDelta
-from ftt_hub.support.findings import Finding, accepted, rejected, warned
+from ftt_hub.checkpoint.vocabulary import RowPlan, Tokens
+from ftt_hub.support.findings import Finding, warned
 from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.transfer import checks
+from ftt_hub.transfer.result_config import changed_config
+from ftt_hub.transfer.rows import Aligner, Rows, align_rows, axis_of, carries_tokenizer
+from ftt_hub.transfer.target_facts import source_facts, target_facts
+from ftt_hub.transfer.ties import Ties
 
 ReadBits = Callable[[str, int, int], Bits]
-
-_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class TensorPlan:
         target: The target's tensor, ``None`` for an added one.
         entry: The delta to add, ``None`` for a copy.
         rows: Alignment of the rows, ``None`` when every row keeps its place.
+        axis: The axis of which `rows` tells; every axis before it has one element.
+        verbatim: Whether it is copied whatever its values are: a buffer that nobody trains.
         parts: Where the target stores the weights in another layout than the adapter: the deltas
             to add, and the elements each is for. `entry` and `rows` are ``None`` then.
     """
@@ -65,12 +70,19 @@ class TensorPlan:
     target: TensorInfo | None
     entry: TensorEntry | None
     rows: RowPlan | None = None
+    axis: int = 0
+    verbatim: bool = False
     parts: tuple[DeltaPart, ...] = ()
 
     @property
     def is_changed(self) -> bool:
         """Whether a delta is added."""
         return self.entry is not None or bool(self.parts)
+
+    @property
+    def token_elements(self) -> int:
+        """Elements of one row of the vocabulary."""
+        return int(np.prod(self.shape[self.axis + 1 :], dtype=np.int64))
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +104,8 @@ class TransferPlan:
         findings: From headers; see `check_sketch` for the weights.
         rows: Alignment of the vocabulary, ``None`` when every row keeps its place.
         vocabulary_size: Rows of the result's embeddings, when known.
+        config: Keys that the result's config takes from the fine-tuned model; ``None`` takes one
+            away.
         respelling: The target under the adapter's names; ``None`` where it has them.
         matched: The tensors by the adapter's names, where these are others than the target's.
     """
@@ -100,6 +114,7 @@ class TransferPlan:
     findings: tuple[Finding, ...]
     rows: RowPlan | None
     vocabulary_size: int | None
+    config: Mapping[str, Any] = field(default_factory=dict)
     respelling: Respelling | None = None
     matched: Mapping[str, TensorPlan] | None = None
 
@@ -118,11 +133,6 @@ class TransferPlan:
         return reader.tensors, reader.read_bits
 
 
-def carries_tokenizer(config: AdapterConfig) -> bool:
-    """Whether the adapter brings its own vocabulary."""
-    return any(name in config.files for name in _VOCABULARY_FILES)
-
-
 def adapter_tokens(
     small_file: Callable[[str], bytes | None],
     config: AdapterConfig,
@@ -134,92 +144,28 @@ def adapter_tokens(
     return source_tokens()
 
 
-def _aliases(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> dict[str, TensorEntry]:
-    """Tensors of the target that are tied to another one and get the same delta."""
-    found = {
-        e.name: entries[e.of]
-        for e in entries.values()
-        if e.role == ALIAS and e.of is not None and e.of in entries
-    }
-    if not target.config.get("tie_word_embeddings"):
-        return found
-    heads = [n for n in target.tensors if n.endswith("lm_head.weight") and n not in entries]
-    embeddings = [e for n, e in entries.items() if n.endswith("embed_tokens.weight")]
-    if len(heads) == 1 and len(embeddings) == 1:
-        found[heads[0]] = embeddings[0]
-    return found
-
-
-def _check_tied(
-    entries: Mapping[str, TensorEntry], target: ModelHeaders, source: Mapping[str, object]
-) -> list[Finding]:
-    mine, theirs = source.get("tie_word_embeddings"), target.config.get("tie_word_embeddings")
-    if bool(mine) == bool(theirs) or mine is None or theirs is None:
-        return [accepted("tied embeddings", "same on both sides")]
-    heads = [n for n, e in entries.items() if n.endswith("lm_head.weight") and e.slot is not None]
-    if theirs and heads:
-        reason = (
-            "the adapter has its own delta for lm_head, which the target ties to the embeddings"
-        )
-        return [rejected("tied embeddings", reason)]
-    reason = "tied in the source base, separate in the target: lm_head is left as it is"
-    return [warned("tied embeddings", reason)]
-
-
-def _align(
-    config: AdapterConfig,
-    entries: Mapping[str, TensorEntry],
-    target: ModelHeaders,
-    tokens: Callable[[], Tokens | None],
-    same_tokens: bool,
-) -> tuple[RowPlan | None, set[str], list[Finding]]:
-    """Row plan, names of the vocabulary tensors, findings."""
-    size = vocabulary.vocabulary_size(target.config)
-    known = (vocabulary.vocabulary_size(config.source_base.config), size)
-    names = {
-        name
-        for name, e in entries.items()
-        if e.shape
-        and (
-            e.role == RESIZED
-            or any(vocabulary.is_vocabulary_tensor(name, e.shape, n) for n in known)
-        )
-    }
-    names |= {
-        n for n, t in target.tensors.items() if vocabulary.is_vocabulary_tensor(n, t.shape, size)
-    }
-    rows = [(entries[n], target.tensors[n]) for n in sorted(names & entries.keys())
-            if n in target.tensors]  # fmt: skip
-    if not rows:
-        return None, names, []
-    entry, info = rows[0]
-    same_tokens = same_tokens or vocabulary.has_known_file(target.small_file, config.vocabulary)
-    target_tokens = None if same_tokens else vocabulary.read_tokens(target.small_file, target.label)
-    same = same_tokens or (
-        config.vocabulary is not None
-        and target_tokens is not None
-        and (vocabulary.tokens_digest(target_tokens) == config.vocabulary.digest)
-    )
-    source_rows = entry.shape[0] if entry.source_rows is None else entry.source_rows
-    delta = VocabularyDelta(
-        entry.shape[0], source_rows, None if same or target_tokens is None else tokens(),
-        config.vocabulary, carries_tokenizer(config),
-    )  # fmt: skip
-    alignment = (
-        vocabulary.align_same(delta, info.shape[0])
-        if same_tokens
-        else vocabulary.align(delta, target_tokens, info.shape[0])
-    )
-    plan = alignment.plan
-    if plan is not None and plan.is_identity(info.shape[0], entry.shape[0]):
-        plan = None
-    return plan, names, alignment.findings
-
-
-def _plan_tensor(info: TensorInfo, entry: TensorEntry | None, rows: RowPlan | None) -> TensorPlan:
+def _plan_tensor(name: str, info: TensorInfo, ties: Ties, rows: Rows) -> TensorPlan:
+    """A tensor that has its weights from the target."""
+    entry, plan = ties.entry(name), rows.plans.get(name)
     stored = entry if entry is not None and entry.slot is not None else None
-    shape = info.shape if rows is None else (rows.rows, *info.shape[1:])
-    return TensorPlan(info.name, info.dtype, shape, info, stored, rows)
+    if stored is not None and stored.role == ADDED:
+        return _added(name, stored, rows, info.dtype)
+    axis = rows.axes.get(name, 0)
+    shape = info.shape if plan is None else _with_rows(info.shape, axis, plan)
+    verbatim = name in ties.facts.buffers
+    return TensorPlan(name, info.dtype, shape, info, stored, plan, axis, verbatim)
+
+
+def _with_rows(shape: tuple[int, ...], axis: int, plan: RowPlan) -> tuple[int, ...]:
+    return (*shape[:axis], plan.rows, *shape[axis + 1 :])
+
+
+def _added(name: str, entry: TensorEntry, rows: Rows, dtype: DType) -> TensorPlan:
+    """A tensor whose values only the fine-tuned model has: written, never added to others."""
+    plan = rows.main if name in rows.axes and rows.main is not None else None
+    axis = rows.axes.get(name, 0)
+    shape = entry.shape if plan is None else _with_rows(entry.shape, axis, plan)
+    return TensorPlan(name, dtype, shape, None, entry, plan, axis)
 
 
 def plan_transfer(
@@ -240,30 +186,32 @@ def plan_transfer(
         same_tokens: Whether the target is known to have them too, so that neither is read.
     """
     source = config.source_base.config
-    rows, aligned_names, aligned = _align(config, entries, target, tokens, same_tokens)
-    aliases = _aliases(entries, target)
-    tensors = {
-        name: _plan_tensor(
-            info, aliases.get(name, entries.get(name)), rows if name in aligned_names else None
-        )
-        for name, info in target.tensors.items()
-    }
+    known = source_facts(config, entries)
+    ties = Ties(known, target_facts(config, entries, target), entries, target.tensors)
+    kept = {**target.tensors, **ties.extra}
+    rows = align_rows(ties, kept, Aligner(config, target, tokens, same_tokens))
+    tensors = {name: _plan_tensor(name, info, ties, rows) for name, info in kept.items()}
     for name, entry in entries.items():
         if entry.role == ADDED and name not in tensors:
-            tensors[name] = TensorPlan(name, entry.dtype, entry.shape, None, entry)
+            axis = axis_of(name, entry.shape, ties.facts)
+            rows.axes.update({} if axis is None else {name: axis})
+            tensors[name] = _added(name, entry, rows, entry.dtype)
+    changes = changed_config(known, target.config, untied=bool(ties.untied))
     findings = [
-        checks.check_architecture(source, target.config),
+        checks.check_architecture(source, target.config, by_names=known.model_class is None),
         *checks.check_quantization(target),
-        *checks.check_names(entries, target),
-        *checks.check_shapes(entries, target, aligned_names),
+        *checks.check_names(entries, target, ties),
+        *checks.check_shapes(target, ties, rows.axes),
         checks.check_dtypes(entries, target),
-        *_check_tied(entries, target, source),
-        *aligned,
-        *checks.check_config(source, target.config),
+        *ties.findings(),
+        *rows.findings,
+        *checks.check_config(source, target.config, known.defaults),
+        *changes.findings,
         checks.check_licence(config),
     ]
-    size = rows.rows if rows is not None else vocabulary.vocabulary_size(target.config)
-    return TransferPlan(dict(sorted(tensors.items())), tuple(findings), rows, size)
+    main = rows.main
+    size = main.rows if main is not None else vocabulary.vocabulary_size(target.config)
+    return TransferPlan(dict(sorted(tensors.items())), tuple(findings), main, size, changes.values)
 
 
 def compare_sketch(
@@ -291,7 +239,7 @@ def compare_sketch(
         planned = plan.by_adapter_name.get(name)
         if planned is None or planned.rows is None:
             return (name, element) if holds(name, element) else None
-        width = planned.row_elements
+        width = planned.token_elements
         places = np.flatnonzero(planned.rows.delta_row == element // width)
         row = int(planned.rows.target_row[places[0]]) if places.size else -1
         found = row * width + element % width

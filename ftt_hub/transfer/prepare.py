@@ -24,10 +24,10 @@ from ftt_hub.transfer.own_words import in_own_words, named_by, source_of, spelli
 from ftt_hub.transfer.plan import (
     TransferPlan,
     adapter_tokens,
-    carries_tokenizer,
     check_sketch,
     plan_transfer,
 )
+from ftt_hub.transfer.rows import carries_tokenizer
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ def refuse_impossible(report: CompatibilityReport, plan: TransferPlan) -> None:
     for tensor in plan.by_adapter_name.values():
         if tensor.entry is None or tensor.target is None:
             continue
-        aligned = tensor.rows is not None and tensor.shape[1:] == tensor.entry.shape[1:]
+        after = tensor.axis + 1
+        aligned = tensor.rows is not None and tensor.shape[after:] == tensor.entry.shape[after:]
         if not aligned and tensor.target.shape != tensor.entry.shape:
             report.raise_if_incompatible()
         if not tensor.dtype.is_float:
