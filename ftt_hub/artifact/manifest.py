@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftt_hub.artifact.facts import TensorFacts, facts_from_json
 from ftt_hub.errors import CheckpointError, IntegrityError, UnsupportedError
 from ftt_hub.tensors.header import parse_json
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import jsonschema_rs
 
 CONFIG_NAME = "adapter_config.json"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 MAX_CONFIG_BYTES = 64 * 1024
 FEATURES: frozenset[str] = frozenset()
 """Features beyond version 1.0 that this release can read; none so far."""
@@ -185,6 +186,7 @@ class AdapterConfig:
     parents: list[Json] = field(default_factory=list)
     differences: Json = field(default_factory=lambda: {"config": {}, "tokenizer": {}})
     vocabulary: VocabularySummary | None = None
+    architecture: TensorFacts | None = None
     generation_config: Json = field(default_factory=dict)
     combination: Json = field(default_factory=dict)
     required_features: list[str] = field(default_factory=list)
@@ -205,6 +207,9 @@ class AdapterConfig:
         value.pop("vocabulary")
         if self.vocabulary is not None:
             value["vocabulary"] = asdict(self.vocabulary)
+        value.pop("architecture")
+        if self.architecture is not None:
+            value["architecture"] = self.architecture.to_json()
         if not self.combination:
             del value["combination"]
         value.update(value.pop("extra"))
@@ -319,6 +324,8 @@ def _from_json(value: Json) -> AdapterConfig:
     known["hyperparameters"] = value["method"]["hyperparameters"]
     if "vocabulary" in value:
         known["vocabulary"] = VocabularySummary(**_pick(VocabularySummary, value["vocabulary"]))
+    if "architecture" in value:
+        known["architecture"] = facts_from_json(value["architecture"])
     known["extra"] = {k: v for k, v in value.items() if k not in known and k not in _PEFT_KEYS}
     return AdapterConfig(**known)
 

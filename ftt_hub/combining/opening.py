@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftt_hub.artifact.adapter import Adapter
-from ftt_hub.artifact.anchor import Anchor
 from ftt_hub.artifact.folder import list_files
 from ftt_hub.artifact.reader import Container
-from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.combining.agreement import Agreement, agree
 from ftt_hub.combining.catalogue import METHODS
 from ftt_hub.combining.combination import Combination, CombinedContainer
@@ -22,6 +20,7 @@ from ftt_hub.combining.recipe import Ingredient, Recipe, RecipeError, check
 from ftt_hub.combining.thresholds import threshold
 from ftt_hub.registry.open import open_adapter
 from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.transfer.prepare import open_anchor
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,5 @@ def _anchor(adapter: Adapter, recipe: Recipe, stack: ExitStack) -> None:
             "an anchored adapter decodes against its source base only", where=adapter.label,
             hint=f"Name it: source_base: {adapter.config.source_base.id}",
         )  # fmt: skip
-    source, _ = open_model(recipe.source_base)
-    stack.enter_context(source)
-    adapter.container.anchor = Anchor(source.label, source.tensors, source.read_bits)
+    adapter.container.anchor = open_anchor(adapter.headers, recipe.source_base)
+    stack.callback(adapter.container.anchor.close)

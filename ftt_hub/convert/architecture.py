@@ -57,7 +57,7 @@ def described_by_transformers(config: Mapping[str, Any], names: Iterable[str]) -
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    from ftt_hub.transfer.live.names import map_names
+    from ftt_hub.checkpoint.loading_rules import LoadingRules
 
     model = _model(config)
     modules = dict(model.named_modules())
@@ -70,14 +70,12 @@ def described_by_transformers(config: Mapping[str, Any], names: Iterable[str]) -
         return EMBEDDING if isinstance(module, nn.Embedding) else OTHER
 
     places = {}
-    for group in map_names(model, names).groups:
-        for name in group.names:
-            path, _, parameter = group.key.rpartition(".")
-            fused = group.converter is not None
-            places[name] = (
-                Place("", parameter, OTHER)
-                if fused
-                else Place(path, parameter, kind_of(modules.get(path)))
-            )
+    for name, (key, is_converted) in LoadingRules(model).keys(names).items():
+        path, _, parameter = key.rpartition(".")
+        places[name] = (
+            Place("", parameter, OTHER)
+            if is_converted
+            else Place(path, parameter, kind_of(modules.get(path)))
+        )
     linear = tuple(n for n, m in modules.items() if kind_of(m) in (LINEAR, TRANSPOSED))
     return Architecture(places, linear, dict(getattr(model, "all_tied_weights_keys", None) or {}))

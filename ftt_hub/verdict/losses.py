@@ -194,7 +194,7 @@ def measure_losses(
         scales = tuple(sorted({0.0, 1.0, *options.scales}))
         progress.start("measuring losses", len(text.windows) * (len(scales) + 2 + len(PATH)))
         runner = Runner(adapter, text, options.device, force, progress.advance)
-        with anchored(adapter, base.checkpoint, source):
+        with anchored(adapter, base.checkpoint, source, base.plan):
             curve = runner.along_scale(base, scales)
             with source_base(adapter, source) as (home, finding):
                 evidence = LossEvidence(text, curve)

@@ -208,7 +208,7 @@ def survey_weights(
     with (
         opened_base(adapter, target) as base,
         source_base(adapter, source) as (home, finding),
-        anchored(adapter, base.checkpoint, source),
+        anchored(adapter, base.checkpoint, source, base.plan),
     ):
         mine = Reader(base.checkpoint.tensors, base.checkpoint.read_bits)
         theirs = None
