@@ -103,10 +103,10 @@ def survey_weights(
         source_base(adapter, source) as (home, finding),
         anchored(adapter, base.checkpoint, source, base.plan),
     ):
-        mine = Reader(base.checkpoint.tensors, base.checkpoint.read_bits)
+        mine = Reader(*base.named)
         theirs = None
         if home is not None:
-            theirs = Reader(home.checkpoint.tensors, home.checkpoint.read_bits)
+            theirs = Reader(*home.named)
         if other is None:
             return Survey(adapter, base.plan, mine, theirs).run(workers), [finding]
         with open_adapter(other, registry=registry) as second:

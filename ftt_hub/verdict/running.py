@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.checkpoint.arrangement import Arrangement
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.checkpoint.view import Readable, RespelledReader
 from ftt_hub.errors import NonFiniteError, UnsupportedError
 from ftt_hub.loss import HeldOutText, Loss, measure
 from ftt_hub.loss.measurement import LossError, NotANumberError
 from ftt_hub.support.findings import CompatibilityReport
 from ftt_hub.tensors.dtypes import Bits
+from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import narrow_double, widen
 from ftt_hub.transfer.assemble import ReadBits
 from ftt_hub.transfer.live import verbs
@@ -44,6 +47,25 @@ class Base:
     checkpoint: Checkpoint
     headers: ModelHeaders
     plan: TransferPlan
+
+    @property
+    def named(self) -> tuple[Mapping[str, TensorInfo], ReadBits]:
+        """Its tensors, and how to read them, under the adapter's names."""
+        return self.plan.named(self.checkpoint.tensors, self.checkpoint.read_bits)
+
+    def named_as(self, other: Base) -> Readable:
+        """Its weights under the names and in the layout of another model."""
+        tensors, read_bits = self.named
+        respelling = other.plan.respelling
+        if respelling is None:
+            same = {name: Arrangement.whole(name, info.shape) for name, info in tensors.items()}
+            return RespelledReader(same, tensors, read_bits)
+        made = {
+            name: arrangement
+            for name, arrangement in respelling.own.items()
+            if tensors.keys() >= set(arrangement.names) and arrangement.pieces
+        }
+        return RespelledReader(made, tensors, read_bits)
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ class Runner:
         """
         losses, broken = {0.0: ends[0], 1.0: ends[1]}, []
         for place in PATH:
-            read = mixture(source.checkpoint, target.checkpoint, place)
+            read = mixture(source.named_as(target), target.checkpoint, place)
             try:
                 with self._mixed(target, read) as model:
                     losses[place] = self._loss(model, f"{target.headers.label} at α = {place:g}")
@@ -157,7 +179,7 @@ class Runner:
             gc.collect()
 
 
-def mixture(first: Checkpoint, second: Checkpoint, place: float) -> ReadBits:
+def mixture(first: Readable, second: Readable, place: float) -> ReadBits:
     """Reads (1 − place)·first + place·second, rounded once to the second's dtype."""
 
     def read(name: str, start: int, count: int) -> Bits:

@@ -191,7 +191,7 @@ class Survey:
             tensors.setdefault(name, Sums()).add(sums)
         total = Sums()
         for name, sums in tensors.items():
-            if len(self._plan.tensors[name].shape) >= 2:
+            if len(self._plan.by_adapter_name[name].shape) >= 2:
                 total.add(sums)
         return WeightsEvidence(
             total, dict(sorted(tensors.items())), self._spectra(),
@@ -202,7 +202,7 @@ class Survey:
         """Tensors whose rows keep their place; others cannot be compared element by element."""
         return [
             plan
-            for plan in self._plan.tensors.values()
+            for plan in self._plan.by_adapter_name.values()
             if plan.target is not None and plan.rows is None and plan.dtype.is_float
         ]
 
