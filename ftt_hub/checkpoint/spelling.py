@@ -111,6 +111,22 @@ def is_known(config: Mapping[str, Any]) -> bool:
     return meta_model(config) is not None
 
 
+def loadable(checkpoint: Stored) -> dict[str, str]:
+    """Own names → names that transformers loads: without what a wrapper put before them."""
+    plain = {name: name for name in checkpoint.shapes}
+    if next(_unwrappings(checkpoint.shapes), None) is None:
+        return plain
+    from ftt_hub.checkpoint.meta_model import meta_model
+
+    model = meta_model(checkpoint.config)
+    if model is None:
+        return plain
+    from ftt_hub.checkpoint.loading_rules import LoadingRules
+
+    _, names = unwrapped(LoadingRules(model), checkpoint.shapes)
+    return {own: shown for shown, own in names.items()}
+
+
 @dataclass(frozen=True)
 class _Side:
     """One checkpoint as its model class sees it.

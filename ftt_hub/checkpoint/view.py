@@ -27,15 +27,20 @@ WASTE = 4
 ReadBits = Callable[[str, int, int], Bits]
 
 
-class Weights(Protocol):
-    """A checkpoint, or what stands for one."""
+class Readable(Protocol):
+    """Tensors whose bits can be read."""
 
-    folder: Path
-    label: str
     tensors: Mapping[str, TensorInfo]
 
     def read_bits(self, name: str, start: int, count: int) -> Bits:
         """Raw bits of a run of elements."""
+
+
+class Weights(Readable, Protocol):
+    """A checkpoint, or what stands for one."""
+
+    folder: Path
+    label: str
 
     def close(self) -> None:
         """Release the files."""

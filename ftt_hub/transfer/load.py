@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftt_hub.artifact.adapter import APPLIED_MARK, Adapter
 from ftt_hub.artifact.card_scales import remind
 from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.checkpoint.spelling import Stored, loadable
 from ftt_hub.errors import DeviceMemoryError, UnsupportedError
 from ftt_hub.registry.open import open_adapter
 from ftt_hub.transfer.assemble import Assembler, ReadBits, check_scale
@@ -136,9 +137,10 @@ def load_model(
     failures = Failures()
     source = read or target.checkpoint.read_bits
     assembler = Assembler(source, adapter.container, scale, add=torch_delta.add)
-    state = {
-        name: DeltaSlice(plan, assembler, failures) for name, plan in target.plan.tensors.items()
-    }
+    plans = target.plan.tensors
+    shapes = {name: plan.shape for name, plan in plans.items()}
+    names = loadable(Stored(target.headers.label, target.headers.config, shapes))
+    state = {names[name]: DeltaSlice(plan, assembler, failures) for name, plan in plans.items()}
     rest.setdefault("dtype", "auto")
     with _first_error(failures):
         loaded = model_class.from_pretrained(
