@@ -46,6 +46,11 @@ class RawTensor:
     sha256: str
 
 
+def token_axis(shape: Sequence[int]) -> int:
+    """The axis of a vocabulary tensor that stands for tokens: the first longer than one."""
+    return next((axis for axis, size in enumerate(shape) if size != 1), 0)
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """One checkpoint tensor.
@@ -62,8 +67,10 @@ class TensorEntry:
         slot: Number of the slot, or ``None`` when nothing is stored.
         codec: Codec id of the frames.
         blocks: The frames, in row order.
-        source_rows: For ``resized``: rows that the source base has.
-        of: For ``alias``: the tensor it is tied to.
+        source_rows: For ``resized``: rows that the source base has, or tokens where the first
+            axis has one element, as in a bias of shape [1, tokens].
+        of: For ``alias``: the tensor it is tied to; for ``delta`` and ``resized``: the tensor that
+            stands for it in the source base, which ties it and stores none of this name.
         norm: (‖Δ‖, ‖m_s‖) in float64, rounded to six digits.
         error: ‖Δ̂ − Δ‖ likewise, of a lossy codec.
     """
@@ -91,6 +98,19 @@ class TensorEntry:
     def row_elements(self) -> int:
         """Elements of one row; 1 for scalars."""
         return math.prod(self.shape[1:]) if self.shape else 1
+
+    @property
+    def tokens(self) -> int:
+        """Length of the axis that added tokens lengthen; 1 for scalars."""
+        return self.shape[token_axis(self.shape)] if self.shape else 1
+
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """Shape in the source base."""
+        if self.source_rows is None:
+            return self.shape
+        axis = token_axis(self.shape)
+        return (*self.shape[:axis], self.source_rows, *self.shape[axis + 1 :])
 
     @property
     def nbytes(self) -> int:
@@ -177,7 +197,7 @@ def _check(entry: TensorEntry) -> None:
         if block.offset != end or block.elements % entry.row_elements:
             raise IntegrityError("the blocks are not whole rows back to back", where=entry.name)
         end += block.length
-    if entry.role == RESIZED and not 0 <= (entry.source_rows or 0) <= (entry.shape or (0,))[0]:
+    if entry.role == RESIZED and not 0 <= (entry.source_rows or 0) <= entry.tokens:
         raise IntegrityError("source_rows exceeds the rows", where=entry.name)
 
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from ftt_hub.artifact.facts import TensorFacts, facts_from_json
 from ftt_hub.errors import CheckpointError, IntegrityError, UnsupportedError
 from ftt_hub.support.canonical import digest_of
 from ftt_hub.support.json_schema import Json, validate
 from ftt_hub.tensors.header import parse_json
 
 CONFIG_NAME = "adapter_config.json"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 MAX_CONFIG_BYTES = 64 * 1024
 FEATURES: frozenset[str] = frozenset()
 """Features beyond version 1.0 that this release can read; none so far."""
@@ -131,6 +132,7 @@ class AdapterConfig:
     parents: list[Json] = field(default_factory=list)
     differences: Json = field(default_factory=lambda: {"config": {}, "tokenizer": {}})
     vocabulary: VocabularySummary | None = None
+    architecture: TensorFacts | None = None
     generation_config: Json = field(default_factory=dict)
     combination: Json = field(default_factory=dict)
     required_features: list[str] = field(default_factory=list)
@@ -151,6 +153,9 @@ class AdapterConfig:
         value.pop("vocabulary")
         if self.vocabulary is not None:
             value["vocabulary"] = asdict(self.vocabulary)
+        value.pop("architecture")
+        if self.architecture is not None:
+            value["architecture"] = self.architecture.to_json()
         if not self.combination:
             del value["combination"]
         value.update(value.pop("extra"))
@@ -270,6 +275,8 @@ def _from_json(value: Json) -> AdapterConfig:
     known["hyperparameters"] = value["method"]["hyperparameters"]
     if "vocabulary" in value:
         known["vocabulary"] = VocabularySummary(**_pick(VocabularySummary, value["vocabulary"]))
+    if "architecture" in value:
+        known["architecture"] = facts_from_json(value["architecture"])
     known["extra"] = {k: v for k, v in value.items() if k not in known and k not in _PEFT_KEYS}
     return AdapterConfig(**known)
 

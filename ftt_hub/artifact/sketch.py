@@ -160,15 +160,15 @@ def read_sketch(folder: Path) -> Sketch | None:
     return Sketch(values)
 
 
-Locate = Callable[[str, int], tuple[str, int] | None]
-"""Maps a sampled tensor and element to the target's; ``None``: the target does not have it."""
+Locate = Callable[[str, int, int], tuple[str, int] | None]
+"""Maps a run (tensor, first element, count) to the target's; ``None``: it does not have it."""
 
 
 def compare(
     sketch: Sketch,
     tensors: Mapping[str, TensorInfo],
     read_bits: Callable[[str, int, int], Bits],
-    locate: Locate = lambda name, element: (name, element),
+    locate: Locate = lambda name, start, count: (name, start),
 ) -> tuple[RunSums, ...]:
     """Read the sampled runs from a target and compare them, leaving out what it does not have.
 
@@ -176,7 +176,7 @@ def compare(
         sketch: The source base's sketch.
         tensors: The target's tensors.
         read_bits: Reads bits of a target's tensor by name, first element and count.
-        locate: Where the target has an element.
+        locate: Where the target has a run.
     """
     sums: list[RunSums] = []
     for name, (dtype, runs, bits) in sketch.values.items():
@@ -184,7 +184,7 @@ def compare(
         for start, count in runs:
             source = widen(bits[done : done + count], dtype).astype(np.float64)
             done += count
-            location = locate(name, start)
+            location = locate(name, start, count)
             info = None if location is None else tensors.get(location[0])
             if location is None or info is None or not info.dtype.is_float:
                 continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftt_hub.checkpoint.reader import Checkpoint, read_json_file
+from ftt_hub.checkpoint.spelling import Respelling
 from ftt_hub.errors import CheckpointError, UnsupportedError
 from ftt_hub.tensors.header import TensorInfo, parse_json
 
@@ -37,6 +38,8 @@ class ModelHeaders:
         small_file: Reads a file such as ``"tokenizer.json"``; ``None`` when there is none.
         identities: File → hash of its content as the Hub tells it; empty for a local model.
         sizes: File → bytes, likewise.
+        respelling: How `tensors` are made of what the model stores, where they are shown under
+            the names of another model; ``None`` where they are its own.
     """
 
     label: str
@@ -46,6 +49,7 @@ class ModelHeaders:
     small_file: Callable[[str], bytes | None]
     identities: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    respelling: Respelling | None = None
 
     @property
     def nbytes(self) -> int:

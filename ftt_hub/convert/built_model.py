@@ -57,7 +57,7 @@ def describe_built(config: Mapping[str, Any], names: Iterable[str]) -> ModuleMap
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    from ftt_hub.transfer.live.names import map_names
+    from ftt_hub.checkpoint.loading_rules import LoadingRules
 
     model = _model(config)
     modules = dict(model.named_modules())
@@ -70,14 +70,12 @@ def describe_built(config: Mapping[str, Any], names: Iterable[str]) -> ModuleMap
         return EMBEDDING if isinstance(module, nn.Embedding) else OTHER
 
     parameters = {}
-    for group in map_names(model, names).groups:
-        for name in group.names:
-            path, _, parameter = group.key.rpartition(".")
-            fused = group.converter is not None
-            parameters[name] = (
-                ModuleParameter("", parameter, OTHER)
-                if fused
-                else ModuleParameter(path, parameter, kind_of(modules.get(path)))
-            )
+    for name, (key, is_converted) in LoadingRules(model).keys(names).items():
+        path, _, parameter = key.rpartition(".")
+        parameters[name] = (
+            ModuleParameter("", parameter, OTHER)
+            if is_converted
+            else ModuleParameter(path, parameter, kind_of(modules.get(path)))
+        )
     linear = tuple(n for n, m in modules.items() if kind_of(m) in (LINEAR, TRANSPOSED))
     return ModuleMap(parameters, linear, dict(getattr(model, "all_tied_weights_keys", None) or {}))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ftt_hub.checkpoint.loading_rules import LoadingRules
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.errors import UnsupportedError
 from ftt_hub.tensors.header import TensorInfo
-from ftt_hub.transfer.live.names import map_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -97,8 +97,8 @@ def build(
     with torch.device("meta"):
         model = _model_class(config, task, checkpoint.folder)(config)
     model.tie_weights()
-    names = map_names(model, checkpoint.tensors)
-    keys = {g.names[0]: g.key for g in names.groups if g.converter is None and len(g.names) == 1}
+    known = LoadingRules(model).keys(checkpoint.tensors)
+    keys = {name: key for name, (key, is_converted) in known.items() if not is_converted}
     infos = {key: checkpoint.tensors[name] for name, key in keys.items()}
     _fill(model, checkpoint, infos)
     model.eval()

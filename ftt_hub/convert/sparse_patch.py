@@ -170,7 +170,7 @@ def to_sparse_patch(
     require_free_file(out)
     with prepared(adapter, base, force=force) as target:
         for plan in target.plan.tensors.values():
-            if plan.entry is not None or plan.target is None or plan.rows is not None:
+            if plan.is_changed or plan.target is None or plan.rows is not None:
                 _check(plan)
         with staged_file(out) as partial:
             report = _write(partial, adapter, target, encoding, scale, progress or Silent())
@@ -186,7 +186,7 @@ def _write(
     progress: Progress,
 ) -> tuple[int, int, int, int]:
     assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale)
-    plans = [p for p in target.plan.tensors.values() if p.entry is not None]
+    plans = [p for p in target.plan.tensors.values() if p.is_changed]
     spools = [path.with_name(f"{path.name}.{part}") for part in ("idx", "val")]
     progress.start("comparing", sum(p.nbytes for p in plans))
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
 from ftt_hub.checkpoint.vocabulary import Tokens
+from ftt_hub.extraction.structure import GENERATION
 from ftt_hub.transfer.checks import config_differences
 
 _TASKS = (
@@ -68,10 +70,22 @@ def differences(
         added = [token for token in after if token is not None and token not in known]
         tokenizer["added_tokens"] = len(added)
         tokenizer["examples"] = added[:16]
-    return {"config": config_differences(source.config, tuned.config), "tokenizer": tokenizer}
+    found = {"config": config_differences(source.config, tuned.config), "tokenizer": tokenizer}
+    if tuned.respelling is not None:
+        found["spelling"] = tuned.respelling.to_json()
+    return found
 
 
-def generation_config(tuned: ModelHeaders) -> dict[str, Any]:
-    """The fine-tuned model's generation config, inlined into the adapter's."""
-    value = tuned.small_json("generation_config.json") or {}
+def generation_config(tuned: ModelHeaders, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The fine-tuned model's generation config, inlined into the adapter's.
+
+    Args:
+        tuned: The fine-tuned model.
+        changed: Structural keys of its config that differ from the source base's. Where it has no
+            `generation_config.json`, its special tokens are those of the config.
+    """
+    value = tuned.small_json("generation_config.json")
+    if value is None:
+        tokens = {k: v for k, v in changed.items() if k in GENERATION and v is not None}
+        return {"_from_model_config": True, **tokens} if tokens else {}
     return {key: item for key, item in value.items() if key != "transformers_version"}

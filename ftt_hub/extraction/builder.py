@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ftt_hub.artifact import sketch
 from ftt_hub.artifact.folder_writer import write_folder
@@ -22,19 +25,63 @@ from ftt_hub.errors import ExtractionError, OutputError
 from ftt_hub.extraction.behaviour import travelling_files, write_travelling
 from ftt_hub.extraction.choice import AUTO, Chooser, Coding
 from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from
+from ftt_hub.extraction.identity import PairFacts, pair_facts
 from ftt_hub.extraction.manifest import Manifest
 from ftt_hub.extraction.manifest import Provenance as Provenance
 from ftt_hub.extraction.model import Model
-from ftt_hub.extraction.pairs import Pair, check_architecture, check_tokens, pair_tensors
+from ftt_hub.extraction.pairs import (
+    Mask,
+    Pair,
+    Same,
+    Side,
+    check_architecture,
+    check_tokens,
+    pair_tensors,
+)
+from ftt_hub.extraction.rebuilding import check_rebuilding
 from ftt_hub.extraction.summary import fidelity
 from ftt_hub.extraction.trials.trial import LossTrial
 from ftt_hub.support.parallel import map_unordered, one_blas_thread
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import partial_folder, staged_folder, write_atomic
+from ftt_hub.tensors.rounding import all_finite
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
+from ftt_hub.transfer.ties import Ties
 from ftt_hub.version import __version__
 
 _WORK = ".work"
+
+
+def _blocks(model: Model, name: str) -> Iterator[tuple[int, int]]:
+    count = model.checkpoint.tensors[name].count
+    yield from ((i, min(BLOCK_ELEMENTS, count - i)) for i in range(0, count, BLOCK_ELEMENTS))
+
+
+def _equality(model: Model) -> Same:
+    """Compares two tensors of a model, a block at a time."""
+    read = model.checkpoint.read_bits
+
+    def same(first: str, second: str) -> bool:
+        return all(
+            np.array_equal(read(first, *block), read(second, *block))
+            for block in _blocks(model, first)
+        )
+
+    return same
+
+
+def _masks(source: Model, tuned: Model) -> Mask:
+    """Tells tensors that hold infinity from the first block on and are alike in both models."""
+    ours, theirs = source.checkpoint.read_bits, tuned.checkpoint.read_bits
+
+    def is_mask(name: str) -> bool:
+        blocks = list(_blocks(tuned, name))
+        dtype = tuned.checkpoint.tensors[name].dtype
+        if not blocks or not dtype.is_float or all_finite(theirs(name, *blocks[0]), dtype):
+            return False
+        return all(np.array_equal(ours(name, *b), theirs(name, *b)) for b in blocks)
+
+    return is_mask
 
 
 @dataclass
@@ -88,6 +135,7 @@ class AdapterBuilder:
             with staged_folder(self.out, keep=True) as folder:
                 self._check_plan(folder / _WORK, codec, resume)
                 results = self._encode(folder / _WORK, pairs, codec)
+                self._check_end(pairs, results)
                 config = self._finish(folder, results, codec, manifest)
             discard = False
         except (KeyboardInterrupt, OutputError):
@@ -115,25 +163,33 @@ class AdapterBuilder:
 
         return chooser.codec(try_codings(self.trial, self.coding, chooser, manifest))
 
+    @functools.cached_property
+    def facts(self) -> PairFacts:
+        """What the tensors of both models are; derived once."""
+        return pair_facts(self.source.headers, self.tuned.headers)
+
+    @functools.cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """Both models, for pairing."""
+        return (
+            Side(self.source.headers, self.facts.source, _equality(self.source)),
+            Side(self.tuned.headers, self.facts.tuned, _equality(self.tuned)),
+        )
+
+    def _check_end(self, pairs: list[Pair], results: list[TensorResult]) -> None:
+        """Compare what source base + Δ loads as with what the fine-tuned model loads as."""
+        both, source = self.facts.both, self.source.headers.tensors
+        new_class = self.facts.source.model_class != self.facts.tuned.model_class
+        tied = self.facts.tuned.tied if new_class else self.facts.source.tied
+        ties = Ties(both, replace(both, tied=tied), {}, source)
+        check_rebuilding(self.sides, pairs, ties, [result.entry for result in results])
+
     def _pairs(self) -> list[Pair]:
         source, tuned = self.source.headers, self.tuned.headers
         for headers in (source, tuned):
             refuse_quantized(headers)
         check_architecture(source, tuned)
-        checkpoint = self.tuned.checkpoint
-
-        def same(first: str, second: str) -> bool:
-            count = checkpoint.tensors[first].count
-            steps = range(0, count, BLOCK_ELEMENTS)
-            return all(
-                bool(
-                    (checkpoint.read_bits(first, i, n) == checkpoint.read_bits(second, i, n)).all()
-                )
-                for i in steps
-                if (n := min(BLOCK_ELEMENTS, count - i))
-            )
-
-        return pair_tensors(source, tuned, same)
+        return pair_tensors(*self.sides, self.facts, _masks(self.source, self.tuned))
 
     def _manifest(self) -> Manifest:
         source, tuned = self.source.headers, self.tuned.headers
@@ -144,7 +200,7 @@ class AdapterBuilder:
         check_tokens(before, after, self.tuned.headers.label)
         files = travelling_files(self.source.headers, self.tuned.headers)
         return Manifest(
-            self.source, self.tuned, self.provenance, (before, after), files, self.extra
+            self.source, self.tuned, self.provenance, (before, after), files, self.extra, self.facts
         )
 
     def _check_partial(self, resume: bool) -> None:

@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
+from ftt_hub.artifact.index import DELTA, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.slots import Pack, SlotStore
 from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError, UnsupportedError
-from ftt_hub.extraction.pairs import Pair
+from ftt_hub.extraction.pairs import BUFFER, Pair
 from ftt_hub.tensors import delta
 from ftt_hub.tensors.delta import DeltaStatistics
 from ftt_hub.tensors.delta_block import DeltaBlock
-from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.dtypes import DTYPES, Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import convert
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, whole_rows
@@ -151,7 +151,7 @@ class Encoder:
             IntegrityError: A frame does not give the delta back (a defect of the codec).
         """
         with finite(pair.name):
-            if pair.tuned is None or pair.of is not None or not pair.dtype.is_float:
+            if not pair.has_frames:
                 result = self._only_hash(pair)
                 self.store.commit(number, result.entry, result.facts())
             else:
@@ -167,12 +167,15 @@ class Encoder:
             self.advance(count * pair.nbytes // max(1, pair.either.count))
 
     def _only_hash(self, pair: Pair) -> TensorResult:
-        source = _Reader(self.source, pair.source, pair.either.dtype)
-        tuned = _Reader(self.tuned, pair.tuned, pair.either.dtype)
+        source = _Reader(self.source, pair.source, DTYPES["U8"])  # as they are, not converted
+        tuned = _Reader(self.tuned, pair.tuned, DTYPES["U8"])
         for start, count in self._blocks(pair):
             source.read(start, count)
             tuned.read(start, count)
+        source.finish(pair.either.count)
         role, ours, theirs = pair.role, source.raw(), tuned.raw()
+        if role == BUFFER:
+            role = UNCHANGED if pair.tuned is not None else DROPPED
         if role == DELTA:
             if ours != theirs:
                 if pair.either.dtype.name.startswith("F"):
@@ -219,6 +222,8 @@ class Encoder:
 
 def codec_for(codec: Codec, pair: Pair) -> Codec:
     """The codec of one tensor: the chosen one or, where that does not suit the tensor, `exact`."""
+    if codec.needs_source and not pair.stores_source:  # its source bits have another name
+        return ExactCodec()
     source_shape = None if pair.source is None else pair.source.shape
     suited = codec.for_tensor(pair.name, pair.either.shape, source_shape)
     return suited or ExactCodec()
@@ -264,7 +269,9 @@ def _entry(
     statistics: DeltaStatistics,
     codec: Codec,
 ) -> TensorEntry:
-    ours, theirs, role = source.raw(), tuned.raw(), pair.role
+    ours = source.raw() if pair.stores_source else None
+    theirs = tuned.raw() if pair.stores_tuned else None
+    role = pair.role
     norm = (
         rounded(math.sqrt(statistics.delta_square)),
         rounded(math.sqrt(statistics.source_square)),
@@ -273,10 +280,10 @@ def _entry(
     if role == DELTA and ours == theirs and not any(block.length for block in blocks):
         return TensorEntry(pair.name, UNCHANGED, pair.dtype, shape, ours, theirs)
     error = None if codec.exact else rounded(math.sqrt(statistics.error_square))
-    rows = min(pair.source.shape[0], shape[0]) if role == RESIZED and pair.source else None
+    rows = pair.shared_tokens
     return TensorEntry(
         pair.name, role, pair.dtype, shape, ours, theirs, slot=1, codec=codec.id,
-        blocks=tuple(blocks), source_rows=rows, norm=norm, error=error,
+        blocks=tuple(blocks), source_rows=rows, of=pair.of, norm=norm, error=error,
     )  # fmt: skip
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.checkpoint.view import named_as, stored
+from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.builder import AdapterBuilder
 from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
@@ -42,7 +45,23 @@ def extract_full(
             given = provenance or Provenance()
             check_claim(source.folder, given.source_id)
             check_claim(tuned.folder, given.fine_tuned_id)
+            shown, shown_headers = named_as(stored(source_headers), tuned, tuned_headers)
+            _refuse_homeless(shown_headers)
             AdapterBuilder(
-                Model(source, source_headers), Model(tuned, tuned_headers), out,
+                Model(source, source_headers), Model(shown, shown_headers), out,
                 given, coding, sketch, workers, progress or Silent(), trial,
             ).build(resume=resume)  # fmt: skip
+
+
+def _refuse_homeless(tuned: ModelHeaders) -> None:
+    """Refuse tensors that would be lost: no parameter of the model, under none of its names."""
+    homeless = () if tuned.respelling is None else tuned.respelling.homeless
+    if homeless:
+        more = f" and {len(homeless) - 5} more" if len(homeless) > 5 else ""
+        raise ExtractionError(
+            "tensors that are no parameters of the model",
+            where=tuned.label,
+            expected="the source base's tensors under any names that transformers loads",
+            found=", ".join(homeless[:5]) + more,
+            hint="Remove them from the fine-tuned checkpoint, or name its real source base.",
+        )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.facts import MAX_NAMES, TensorFacts
+from ftt_hub.artifact.index import UNCHANGED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
+from ftt_hub.extraction import structure
 from ftt_hub.extraction.behaviour import differences, generation_config, task_type
+from ftt_hub.extraction.identity import PairFacts
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.summary import digest, summary
 from ftt_hub.transfer import checks
@@ -59,6 +62,7 @@ class Manifest:
         tokens: Of both.
         files: The fine-tuned model's small files that travel with Δ.
         extra: Keys that begin with ``x-``.
+        facts: What the tensors of both are.
     """
 
     source: Model
@@ -67,12 +71,14 @@ class Manifest:
     tokens: TokensOfBoth
     files: dict[str, bytes]
     extra: Mapping[str, Any]
+    facts: PairFacts
 
     def config(
         self, entries: Sequence[TensorEntry], codec: Codec, fidelity: Fidelity
     ) -> AdapterConfig:
         """The manifest of these tensors; its files are not listed yet."""
         source, tuned, given = self.source.headers, self.tuned.headers, self.given
+        changed = structure.changes(source, tuned, self.facts)
         return AdapterConfig(
             source_base=ModelIdentity(
                 self.source.identity(given.source_id), source.commit, digest(entries, "source"),
@@ -98,6 +104,22 @@ class Manifest:
                 self.tokens[1], self.tokens[0],
                 [m.small_file(vocabulary.TOKENIZER) for m in (tuned, source)],
             ),
-            generation_config=generation_config(tuned),
+            architecture=self._facts(entries, changed),
+            generation_config=generation_config(tuned, changed),
             extra={"x-generator": f"ftt-hub {__version__}", **self.extra},
         )  # fmt: skip
+
+    def _facts(self, entries: Sequence[TensorEntry], changed: dict[str, Any]) -> TensorFacts:
+        """What the manifest records of the tensors, and of the config's structure."""
+        weights = self.source.headers.tensors, self.tuned.headers.tensors
+        untrained = {
+            e.name
+            for e in entries
+            if self.facts.is_untrained(e.name, weights[0].get(e.name), weights[1].get(e.name))
+        }
+        masks = {e.name for e in entries if e.role == UNCHANGED and e.name in self.facts.unknown}
+        return replace(
+            self.facts.both,
+            buffers=frozenset(sorted(untrained | masks)[:MAX_NAMES]),
+            config=changed,
+        )

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ftt_hub.artifact.index import ADDED, ALIAS, DELTA, DROPPED, RESIZED
+from ftt_hub.artifact.facts import TensorFacts
+from ftt_hub.artifact.index import ADDED, ALIAS, DELTA, DROPPED, RESIZED, token_axis
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.checkpoint.vocabulary import Tokens, is_vocabulary_tensor, vocabulary_size
+from ftt_hub.checkpoint.vocabulary import Tokens
 from ftt_hub.errors import ExtractionError, UnsupportedError
+from ftt_hub.extraction.identity import PairFacts, owner
 from ftt_hub.tensors.dtypes import DType, wider
 from ftt_hub.tensors.header import TensorInfo
 
 Same = Callable[[str, str], bool]
-"""Whether two tensors of the fine-tuned model have the same bytes."""
+"""Whether two tensors of one model have the same bytes."""
+
+Mask = Callable[[str], bool]
+
+Shape = tuple[int, ...]
+
+BUFFER = "buffer"
+"""Role of a pair that no training changes; the index records it as unchanged."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +31,12 @@ class Pair:
 
     Attributes:
         name: Checkpoint name.
-        role: As in the index; ``delta`` for anything both have in the same shape.
-        source: The source base's tensor.
-        tuned: The fine-tuned model's tensor.
-        of: For an alias, the tensor it is tied to.
+        role: As in the index; ``delta`` for anything both have in the same shape; ``buffer`` for
+            what no training changes.
+        source: The source base's tensor; of another name where the source base ties this one to it.
+        tuned: The fine-tuned model's tensor, likewise.
+        of: For an alias, the tensor it is tied to; for a delta, the tensor that stands for it in
+            the source base, where that has none of this name.
     """
 
     name: str
@@ -54,7 +65,25 @@ class Pair:
     @property
     def has_frames(self) -> bool:
         """Whether a change of it is stored, and not only what became of it."""
-        return self.tuned is not None and self.of is None and self.dtype.is_float
+        return self.tuned is not None and self.role not in (ALIAS, BUFFER) and self.dtype.is_float
+
+    @property
+    def stores_source(self) -> bool:
+        """Whether the source base has a tensor of this very name."""
+        return self.source is not None and self.source.name == self.name
+
+    @property
+    def stores_tuned(self) -> bool:
+        """Whether the fine-tuned model has a tensor of this very name."""
+        return self.tuned is not None and self.tuned.name == self.name
+
+    @property
+    def shared_tokens(self) -> int | None:
+        """For a resized tensor, the tokens that both models have."""
+        if self.role != RESIZED or self.source is None:
+            return None
+        axis = token_axis(self.either.shape)
+        return min(self.source.shape[axis], self.either.shape[axis])
 
     @property
     def nbytes(self) -> int:
@@ -81,45 +110,31 @@ def _check_dtypes(source: TensorInfo, tuned: TensorInfo) -> None:
     )
 
 
-def _both(source: TensorInfo, tuned: TensorInfo, sizes: tuple[int | None, int | None]) -> Pair:
+def _both(name: str, source: TensorInfo, tuned: TensorInfo, facts: PairFacts) -> Pair:
+    """A tensor that both models have, be it under another name that it is tied to."""
     _check_dtypes(source, tuned)
+    of = source.name if source.name != name else None
     if source.shape == tuned.shape:
-        return Pair(tuned.name, DELTA, source, tuned)
-    resized = (
-        is_vocabulary_tensor(source.name, source.shape, sizes[0])
-        and is_vocabulary_tensor(tuned.name, tuned.shape, sizes[1])
-        and source.shape[1:] == tuned.shape[1:]
-    )
-    if not resized:
+        return Pair(name, DELTA, source, tuned, of)
+    axis = facts.both.vocabulary.get(name)
+    if axis is None or not _grew_by_tokens(source.shape, tuned.shape, axis):
         raise ExtractionError(
             "the shape changed, and not by added tokens",
-            where=tuned.name,
+            where=name,
             expected=list(source.shape),
             found=list(tuned.shape),
             hint="Is this the base the model was fine-tuned from?",
         )
-    return Pair(tuned.name, RESIZED, source, tuned)
+    return Pair(name, RESIZED, source, tuned, of)
 
 
-def _embedding_of(name: str, model: ModelHeaders, info: TensorInfo) -> str | None:
-    """The embedding an lm_head is tied to in a model, by config and shape."""
-    if not name.endswith("lm_head.weight") or model.config.get("tie_word_embeddings") is False:
-        return None
-    found = [
-        n
-        for n, t in model.tensors.items()
-        if n != name
-        and t.shape == info.shape
-        and t.dtype == info.dtype
-        and n.endswith(("embed_tokens.weight", "wte.weight", "word_embeddings.weight"))
-    ]
-    return found[0] if len(found) == 1 else None
+def _grew_by_tokens(first: Shape, second: Shape, axis: int) -> bool:
+    """Whether only the number of tokens differs, and every token is one run of elements."""
+    same = first[:axis] == second[:axis] == (1,) * axis and first[axis + 1 :] == second[axis + 1 :]
+    return same and len(first) == len(second) > axis
 
 
-def _only_tuned(info: TensorInfo, model: ModelHeaders, same: Same) -> Pair:
-    embedding = _embedding_of(info.name, model, info)
-    if embedding is not None and same(info.name, embedding):
-        return Pair(info.name, ALIAS, None, info, of=embedding)
+def _only_tuned(info: TensorInfo) -> Pair:
     if not info.dtype.is_float:
         raise ExtractionError(
             f"fine-tuning added an integer tensor ({info.dtype.name})",
@@ -130,39 +145,102 @@ def _only_tuned(info: TensorInfo, model: ModelHeaders, same: Same) -> Pair:
     return Pair(info.name, ADDED, None, info)
 
 
-def _only_source(info: TensorInfo, source: ModelHeaders, tuned: ModelHeaders) -> Pair:
-    embedding = _embedding_of(info.name, source, info)
-    if embedding is not None and embedding in tuned.tensors:
-        return Pair(info.name, ALIAS, info, None, of=embedding)
-    return Pair(info.name, DROPPED, info, None)
+@dataclass(frozen=True)
+class Side:
+    """One of the two models, for pairing.
+
+    Attributes:
+        model: Its headers.
+        facts: What its tensors are.
+        same: Whether two of its tensors have the same bytes.
+    """
+
+    model: ModelHeaders
+    facts: TensorFacts
+    same: Same
+    _known: dict[str, str | None] = field(default_factory=dict)
+
+    def value(self, name: str) -> str | None:
+        """The stored tensor that stands for a name; one for all copies that are equal."""
+        if name not in self._known:
+            self._known[name] = self._value(name)
+        return self._known[name]
+
+    def _value(self, name: str) -> str | None:
+        stored = owner(name, self.facts, self.model.tensors)
+        if stored is None:
+            return None
+        tied = self.facts.tied
+        group = self.facts.group(stored)
+        if stored not in tied and not (stored == group[0] and tied & set(group)):
+            return stored
+        first = next(n for n in group if n in self.model.tensors)
+        return first if first == stored or self._equal(first, stored) else stored
+
+    def _equal(self, first: str, second: str) -> bool:
+        one, other = self.model.tensors[first], self.model.tensors[second]
+        return one.shape == other.shape and one.dtype == other.dtype and self.same(first, second)
 
 
-def pair_tensors(source: ModelHeaders, tuned: ModelHeaders, same: Same) -> list[Pair]:
-    """Pair the tensors of two models by name, in name order.
+class _Pairing:
+    """Pairs the tensors of two models, a tied group at a time."""
+
+    def __init__(self, source: Side, tuned: Side, facts: PairFacts, is_mask: Mask) -> None:
+        self._source, self._tuned, self._facts, self._is_mask = source, tuned, facts, is_mask
+        self._seen: dict[tuple[str, str], str] = {}
+
+    def pair(self, name: str) -> Pair:
+        """The pair of one name that a model stores."""
+        ours = self._source.model.tensors.get(name)
+        theirs = self._tuned.model.tensors.get(name)
+        if self._facts.is_untrained(name, ours, theirs):
+            return Pair(name, BUFFER, ours, theirs)
+        if name in self._facts.unknown and ours is not None and theirs is not None:
+            same = ours.shape == theirs.shape and ours.dtype == theirs.dtype
+            if same and self._is_mask(name):
+                return Pair(name, BUFFER, ours, theirs)
+        source, tuned = self._source.value(name), self._tuned.value(name)
+        if source is None and theirs is not None:
+            return _only_tuned(theirs)
+        if tuned is None or source is None:
+            return Pair(name, DROPPED, ours, None)
+        first = self._seen.setdefault((source, tuned), name)
+        if first != name:
+            return Pair(name, ALIAS, ours, theirs, of=first)
+        one = ours or self._source.model.tensors[source]
+        other = theirs or self._tuned.model.tensors[tuned]
+        return _both(name, one, other, self._facts)
+
+
+def pair_tensors(
+    source: Side, tuned: Side, facts: PairFacts, is_mask: Mask = lambda name: False
+) -> list[Pair]:
+    """Pair the tensors of two models by name and tied group, in name order.
+
+    Args:
+        source: The source base.
+        tuned: The fine-tuned model.
+        facts: What the tensors of both are.
+        is_mask: Whether a tensor that neither class knows holds infinity, alike in both models.
 
     Raises:
         ExtractionError: Nothing in common, a shape changed, or an integer tensor was added.
         UnsupportedError: A dtype on which no delta can be computed.
     """
-    common = source.tensors.keys() & tuned.tensors.keys()
-    if not common:
+    ours, theirs = source.model.tensors, tuned.model.tensors
+    names = sorted(ours.keys() | theirs.keys())
+    pairing = _Pairing(source, tuned, facts, is_mask)
+    originals_first = sorted(names, key=lambda name: facts.both.root(name) != name)
+    pairs = {name: pairing.pair(name) for name in originals_first}
+    if not any(pair.source is not None and pair.tuned is not None for pair in pairs.values()):
         raise ExtractionError(
             "the two models have no tensor in common",
-            where=tuned.label,
-            expected=f"names such as {next(iter(source.tensors), '(none)')}",
-            found=next(iter(tuned.tensors), "(none)"),
+            where=tuned.model.label,
+            expected=f"names such as {next(iter(ours), '(none)')}",
+            found=next(iter(theirs), "(none)"),
             hint="Is this the base the model was fine-tuned from?",
         )
-    sizes = (vocabulary_size(source.config), vocabulary_size(tuned.config))
-    pairs = []
-    for name in sorted(source.tensors.keys() | tuned.tensors.keys()):
-        if name in common:
-            pairs.append(_both(source.tensors[name], tuned.tensors[name], sizes))
-        elif name in tuned.tensors:
-            pairs.append(_only_tuned(tuned.tensors[name], tuned, same))
-        else:
-            pairs.append(_only_source(source.tensors[name], source, tuned))
-    return pairs
+    return [pairs[name] for name in names]
 
 
 def check_architecture(source: ModelHeaders, tuned: ModelHeaders) -> None:

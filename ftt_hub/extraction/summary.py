@@ -21,9 +21,7 @@ def digest(entries: Iterable[TensorEntry], side: str) -> str:
     raws = {}
     for entry in entries:
         raw = entry.source if side == "source" else entry.fine_tuned
-        shape = entry.shape
-        if side == "source" and entry.source_rows is not None:
-            shape = (entry.source_rows, *entry.shape[1:])
+        shape = entry.source_shape if side == "source" else entry.shape
         if raw is not None:
             raws[entry.name] = (raw, shape)
     return model_digest(raws)

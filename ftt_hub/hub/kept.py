@@ -48,10 +48,15 @@ def capacity() -> int:
         ) from error
 
 
-def _folder() -> Path:
+def cache_folder(kind: str) -> Path:
+    """Where this package keeps what can be made again, by kind, such as ``"ranges"``."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HOME) / "ftt-hub" / "ranges"
+    return Path(constants.HF_HOME) / "ftt-hub" / kind
+
+
+def _folder() -> Path:
+    return cache_folder("ranges")
 
 
 def _place(name: str, commit: str, filename: str, start: int, length: int) -> Path:

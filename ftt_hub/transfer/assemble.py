@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.reader import Container
+from ftt_hub.checkpoint.arrangement import Arrangement, Piece
+from ftt_hub.checkpoint.view import strided
 from ftt_hub.checkpoint.vocabulary import RowPlan
 from ftt_hub.errors import FttError, NonFiniteError
 from ftt_hub.tensors import delta
@@ -59,7 +61,10 @@ def whole_rows(shape: tuple[int, ...], elements: int) -> Iterator[Range]:
 def ranges(plan: TensorPlan) -> list[Range]:
     """Ranges in which a tensor of the result is best made: one stored block each."""
     if plan.rows is not None:
-        return list(whole_rows(plan.shape, ALIGNED_ELEMENTS))
+        return list(whole_rows(plan.shape[plan.axis :], ALIGNED_ELEMENTS))
+    if plan.parts:
+        elements = range_elements(part.piece for part in plan.parts)
+        return list(whole_rows(plan.shape, elements))
     if plan.entry is None:
         return list(whole_rows(plan.shape, BLOCK_ELEMENTS))
     result, start = [], 0
@@ -67,6 +72,45 @@ def ranges(plan: TensorPlan) -> list[Range]:
         result.append((start, block.elements))
         start += block.elements
     return result
+
+
+def range_elements(pieces: Iterable[Piece]) -> int:
+    """Elements of a range: few where deltas and result run in the same order, else many."""
+    for piece in pieces:
+        by_source = sorted(piece.axes, key=lambda axis: axis.source)
+        if by_source != sorted(piece.axes, key=lambda axis: axis.target):
+            return ALIGNED_ELEMENTS
+    return BLOCK_ELEMENTS
+
+
+Loops = list[tuple[int, int]]
+"""Size and step of nested loops over the elements of a flattened tensor."""
+
+
+def blocks_of(
+    container: Container, entry: TensorEntry, piece: Piece
+) -> Iterator[tuple[DeltaBlock, int, Loops]]:
+    """The deltas of a piece, a stored block at a time: block, first element of the result, loops.
+
+    The loops visit the elements of the result in the order of the block's. Only blocks that the
+    piece touches are decoded.
+    """
+    backwards = Arrangement((entry.count,), (piece.inverse,))
+    span = piece.last_source - piece.source + 1
+    for start, block in container.decode_range(entry, piece.source, span):
+        for inside in backwards.section(start, block.hi.size).pieces:
+            axes = sorted(inside.axes, key=lambda axis: -axis.target)
+            selected = _selected(block, inside.target, [(axis.size, axis.target) for axis in axes])
+            yield selected, inside.source, [(axis.size, axis.source) for axis in axes]
+
+
+def _selected(block: DeltaBlock, start: int, loops: Loops) -> DeltaBlock:
+    """The elements of a block that loops visit, in their order."""
+
+    def of(bits: Bits) -> Bits:
+        return np.ascontiguousarray(strided(bits, start, loops)).reshape(-1)
+
+    return DeltaBlock(of(block.hi), None if block.lo is None else of(block.lo), block.dtype)
 
 
 @dataclass(frozen=True)
@@ -116,7 +160,11 @@ class Assembler:
             if out is not None:
                 out[:] = base
                 base = out
+            if plan.parts:
+                return self._pieced(plan, base, start, wanted)
             if plan.entry is None:
+                if plan.verbatim:
+                    return convert(base, plan.dtype, wanted)
                 return self._copy(base, plan.dtype, wanted)
             return self._sum(plan, plan.entry, base, start, wanted)
         except NonFiniteError as error:
@@ -148,10 +196,42 @@ class Assembler:
                 self.add(base[part], block, plan.dtype, scale=self.scale)
         return result
 
+    def _pieced(self, plan: TensorPlan, base: Bits, start: int, wanted: DType) -> Bits:
+        """The sum where the target's layout is another: each part to the elements it is for."""
+        result = self._copy(base, plan.dtype, wanted)
+        for part in plan.parts:
+            if part.piece.target >= start + base.size or part.piece.last_target < start:
+                continue
+            section = Arrangement(plan.shape, (part.piece,)).section(start, base.size)
+            for piece in section.pieces:
+                for block, first, loops in blocks_of(self.container, part.entry, piece):
+                    self._add_loops(
+                        block,
+                        strided(base, first, loops),
+                        strided(result, first, loops),
+                        (plan.dtype, wanted),
+                    )
+        return result
+
+    def _add_loops(
+        self, block: DeltaBlock, base: Bits, result: Bits, dtypes: tuple[DType, DType]
+    ) -> None:
+        """Add a block to the elements that loops visit, with the bits that `delta.add` gives."""
+        dtype, wanted = dtypes
+        if block.is_identity:
+            return
+        own = np.ascontiguousarray(base).reshape(-1)
+        if dtype == wanted:
+            sums = own.copy()
+            self.add(sums, block, dtype, scale=self.scale)
+        else:
+            sums = delta.add_as(own, dtype, block, wanted, scale=self.scale)
+        result[...] = sums.reshape(result.shape)
+
     def _aligned(
         self, plan: TensorPlan, rows: RowPlan, start: int, count: int, wanted: DType
     ) -> Bits:
-        width = plan.row_elements
+        width = plan.token_elements
         first, number = start // width, count // width
         table = np.zeros((number, width), plan.dtype.numpy)
         self._gather(plan, rows.target_row[first : first + number], table)

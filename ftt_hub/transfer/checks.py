@@ -13,6 +13,7 @@ from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.artifact.reader import weight_dtype
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.support.findings import Finding, accepted, rejected, warned
+from ftt_hub.transfer.ties import Ties
 
 STRUCTURAL = (
     "num_attention_heads",
@@ -55,18 +56,32 @@ def config_differences(first: Config, second: Config) -> dict[str, list[Any]]:
     }
 
 
-def check_architecture(source: Config, target: Config) -> Finding:
-    """Same model type?"""
+def check_architecture(source: Config, target: Config, *, by_names: bool = False) -> Finding:
+    """Same model type?
+
+    Args:
+        source: The source base's config.
+        target: The target's.
+        by_names: Whether names decide what the tensors are, for want of a known class.
+    """
     mine, theirs = source.get("model_type"), target.get("model_type")
-    if mine == theirs:
-        return accepted("architecture", f"both are {mine}")
-    return rejected("architecture", f"the adapter is for {mine}, the target is {theirs}")
+    if mine != theirs:
+        return rejected("architecture", f"the adapter is for {mine}, the target is {theirs}")
+    how = "; the names of tensors decide what they are" if by_names else ""
+    return accepted("architecture", f"both are {mine}{how}")
 
 
-def check_config(source: Config, target: Config) -> list[Finding]:
-    """Settings that change the function although no shape differs; the target's are kept."""
+def check_config(source: Config, target: Config, defaults: Config | None = None) -> list[Finding]:
+    """Settings that change the function although no shape differs; the target's are kept.
+
+    Args:
+        source: The source base's config.
+        target: The target's.
+        defaults: What the class fills in for keys that a config leaves out.
+    """
     findings = []
-    for key, (mine, theirs) in config_differences(source, target).items():
+    filled = ({**(defaults or {}), **source}, {**(defaults or {}), **target})
+    for key, (mine, theirs) in config_differences(*filled).items():
         values = f"{key} is {_short(theirs)} in the target, {_short(mine)} in the source base"
         if key in STRUCTURAL and mine is not None and theirs is not None:
             findings.append(rejected("config", values))
@@ -88,36 +103,44 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(listed[:3]) + more
 
 
-def check_names(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> list[Finding]:
+def check_names(
+    entries: Mapping[str, TensorEntry], target: ModelHeaders, ties: Ties
+) -> list[Finding]:
     """Does the target have every tensor that Δ changes?"""
     wanted = {name for name, e in entries.items() if e.role in (DELTA, RESIZED)}
-    missing = wanted - target.tensors.keys()
+    missing = wanted - target.tensors.keys() - ties.carried
     findings = []
     if missing:
         count = f"{len(missing)} of {len(wanted)} changed tensors are not in the target"
         findings.append(rejected("tensors", f"{count}: {_names(missing)}"))
-    added = {n for n, e in entries.items() if e.role == ADDED and n not in target.tensors}
-    if added:
-        reason = f"fine-tuning added {len(added)} tensors, which the result gets: {_names(added)}"
+    added = {n for n, e in entries.items() if e.role == ADDED}
+    if new := added - target.tensors.keys():
+        reason = f"fine-tuning added {len(new)} tensors, which the result gets: {_names(new)}"
         findings.append(warned("tensors", reason))
-    extra = target.tensors.keys() - entries.keys()
+    if replaced := added & target.tensors.keys():
+        reason = f"{len(replaced)} tensors of the target are replaced by those of the fine-tuned"
+        findings.append(warned("tensors", f"{reason} model: {_names(replaced)}"))
+    extra = {n for n in target.tensors if n not in entries and ties.entry(n) is None}
     if extra and not missing:
         reason = f"{len(extra)} tensors of the target are unknown to the adapter and stay"
         findings.append(warned("tensors", f"{reason}: {_names(extra)}"))
     return findings or [accepted("tensors", f"all {len(wanted)} changed tensors are there")]
 
 
-def check_shapes(
-    entries: Mapping[str, TensorEntry], target: ModelHeaders, vocabulary: Iterable[str]
-) -> list[Finding]:
-    """Same shapes, but for vocabulary tensors, whose rows are aligned?"""
-    aligned = set(vocabulary)
+def check_shapes(target: ModelHeaders, ties: Ties, axes: Mapping[str, int]) -> list[Finding]:
+    """Same shapes, but for vocabulary tensors, whose rows are aligned?
+
+    Args:
+        target: Headers of the target.
+        ties: Which entry each of its tensors gets.
+        axes: The axis of tokens of each vocabulary tensor.
+    """
     findings = []
-    for name, entry in entries.items():
-        info = target.tensors.get(name)
-        if info is None or entry.slot is None or info.shape == entry.shape:
+    for name, info in target.tensors.items():
+        entry = ties.entry(name)
+        if entry is None or entry.slot is None or entry.role == ADDED:
             continue
-        if name in aligned and info.shape[1:] == entry.shape[1:]:
+        if _others(info.shape, axes.get(name)) == _others(entry.shape, axes.get(name)):
             continue
         shapes = f"{name} is {list(info.shape)} in the target, {list(entry.shape)} in the adapter"
         findings.append(rejected("shapes", shapes))
@@ -125,6 +148,11 @@ def check_shapes(
         more = rejected("shapes", f"{len(findings) - 3} more tensors have another shape")
         findings = [*findings[:3], more]
     return findings or [accepted("shapes", "all shapes agree")]
+
+
+def _others(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    """A shape without its axis of tokens."""
+    return shape if axis is None else (*shape[:axis], -1, *shape[axis + 1 :])
 
 
 def check_dtypes(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> Finding:

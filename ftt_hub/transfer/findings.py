@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ftt_hub.artifact.adapter import AdapterHeaders
     from ftt_hub.checkpoint.headers import ModelHeaders
     from ftt_hub.transfer.lineage import Comparison
-    from ftt_hub.transfer.plan import TransferPlan
+    from ftt_hub.transfer.plan import Facts, TransferPlan
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,20 @@ class Transfer:
         """What the manifest records of the source base's `config.json`."""
         return self.adapter.config.source_base.config
 
+    @property
+    def facts(self) -> Facts:
+        """Both sides under the adapter's names."""
+        return self.plan.facts
+
 
 Check = Callable[[Transfer], Iterable[Finding]]
 """Looks at a transfer; no findings: the check does not apply."""
 
 
 def _architecture(transfer: Transfer) -> list[Finding]:
-    return [checks.check_architecture(transfer.source_config, transfer.target.config)]
+    by_names = transfer.facts.source.model_class is None
+    source, target = transfer.source_config, transfer.target.config
+    return [checks.check_architecture(source, target, by_names=by_names)]
 
 
 def _quantization(transfer: Transfer) -> list[Finding]:
@@ -57,25 +64,27 @@ def _quantization(transfer: Transfer) -> list[Finding]:
 
 
 def _names(transfer: Transfer) -> list[Finding]:
-    return checks.check_names(transfer.adapter.entries, transfer.target)
+    facts = transfer.facts
+    return checks.check_names(transfer.adapter.entries, facts.target, facts.ties)
 
 
 def _shapes(transfer: Transfer) -> list[Finding]:
-    entries, vocabulary = transfer.adapter.entries, transfer.plan.vocabulary
-    return checks.check_shapes(entries, transfer.target, vocabulary)
+    facts = transfer.facts
+    return checks.check_shapes(facts.target, facts.ties, facts.axes)
 
 
 def _dtypes(transfer: Transfer) -> list[Finding]:
-    return [checks.check_dtypes(transfer.adapter.entries, transfer.target)]
+    return [checks.check_dtypes(transfer.adapter.entries, transfer.facts.target)]
 
 
 def _planned(transfer: Transfer) -> Iterable[Finding]:
-    """Tied embeddings and the rows of the vocabulary, which planning looks at."""
+    """Ties, rows of the vocabulary and the result's config, which planning decides."""
     return transfer.plan.findings
 
 
 def _config(transfer: Transfer) -> list[Finding]:
-    return checks.check_config(transfer.source_config, transfer.target.config)
+    source, defaults = transfer.source_config, transfer.facts.source.defaults
+    return checks.check_config(source, transfer.target.config, defaults)
 
 
 def _licence(transfer: Transfer) -> list[Finding]:

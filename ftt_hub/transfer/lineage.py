@@ -132,7 +132,7 @@ def compare(
     plan: TransferPlan,
     tensors: Mapping[str, TensorInfo],
     read_bits: Callable[[str, int, int], Bits],
-    holds: Callable[[str, int], bool] = lambda name, element: True,
+    holds: Callable[[str, int, int], bool] = lambda name, start, count: True,
 ) -> Comparison:
     """Compare the adapter's sketch with a target; reads some kilobytes of the target's weights.
 
@@ -141,7 +141,7 @@ def compare(
         plan: The plan for the target, by which rows of another vocabulary are matched.
         tensors: The target's tensors.
         read_bits: Reads the target's weights by name, first element and count.
-        holds: Whether the row of an element can be read on this process.
+        holds: Whether a run (name, first element, count) can be read on this process.
 
     Raises:
         IntegrityError: The sketch is damaged.
@@ -149,10 +149,11 @@ def compare(
     sample = sketch_of(adapter)
     if sample is None:
         return Comparison(None, None)
+    tensors, read_bits = plan.named(tensors, read_bits)
 
-    def locate(name: str, element: int) -> tuple[str, int] | None:
-        location = _location(plan, name, element)
-        return location if location is not None and holds(*location) else None
+    def locate(name: str, start: int, count: int) -> tuple[str, int] | None:
+        location = _location(plan, name, start)
+        return location if location is not None and holds(*location, count) else None
 
     return judge(sketch.compare(sample, tensors, read_bits, locate), adapter.entries)
 
@@ -178,10 +179,10 @@ def judge(runs: Sequence[RunSums], entries: Mapping[str, TensorEntry]) -> Compar
 
 def _location(plan: TransferPlan, name: str, element: int) -> tuple[str, int] | None:
     """The target's tensor and element for the source base's; ``None`` for a row it lacks."""
-    planned = plan.tensors.get(name)
+    planned = plan.by_adapter_name.get(name)
     if planned is None or planned.rows is None:
         return name, element
-    width = planned.row_elements
+    width = planned.token_elements
     matches = np.flatnonzero(planned.rows.delta_row == element // width)
     row = int(planned.rows.target_row[matches[0]]) if matches.size else -1
     return (name, row * width + element % width) if row >= 0 else None

@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftt_hub.artifact.adapter import APPLIED_MARK, Adapter
 from ftt_hub.artifact.card_scales import remind
 from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.checkpoint.spelling import Stored, loadable
 from ftt_hub.errors import DeviceMemoryError, UnsupportedError
 from ftt_hub.registry.open import open_adapter
 from ftt_hub.transfer.assemble import Assembler, ReadBits, check_scale
 from ftt_hub.transfer.prepare import Prepared, prepared
+from ftt_hub.transfer.result_config import TIE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from ftt_hub.transfer.lazy_tensors import Failures
+
+
+ID2LABEL = "id2label"
 
 
 def _model_class(auto_name: str, config: PreTrainedConfig, folder: Path, trust: bool) -> Any:
@@ -66,8 +71,15 @@ def _load_config(folder: Path, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig
 
 
 def _adjust(config: PreTrainedConfig, target: Prepared) -> PreTrainedConfig:
+    """The config of the result: structure as fine-tuned, size of its vocabulary."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
+    for key, value in target.plan.config.items():
+        if key == "architectures":  # the caller chooses the class
+            continue
+        setattr(config, key, {int(k): v for k, v in value.items()} if key == ID2LABEL else value)
+    if target.plan.config.get(TIE) is False:
+        text.tie_word_embeddings = False
     if target.plan.rows is not None and target.plan.vocabulary_size is not None:
         text.vocab_size = target.plan.vocabulary_size
     return config
@@ -125,9 +137,10 @@ def load_model(
     failures = Failures()
     source = read or target.checkpoint.read_bits
     assembler = Assembler(source, adapter.container, scale, add=torch_delta.add)
-    state = {
-        name: DeltaSlice(plan, assembler, failures) for name, plan in target.plan.tensors.items()
-    }
+    plans = target.plan.tensors
+    shapes = {name: plan.shape for name, plan in plans.items()}
+    names = loadable(Stored(target.headers.label, target.headers.config, shapes))
+    state = {names[name]: DeltaSlice(plan, assembler, failures) for name, plan in plans.items()}
     rest.setdefault("dtype", "auto")
     with _first_error(failures):
         loaded = model_class.from_pretrained(

@@ -17,8 +17,10 @@ from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import staged_folder, writing
 from ftt_hub.tensors.dtypes import DType
 from ftt_hub.transfer.assemble import Assembler, Range, check_scale, ranges
-from ftt_hub.transfer.plan import TensorPlan, TransferPlan, carries_tokenizer
+from ftt_hub.transfer.plan import TensorPlan, TransferPlan
 from ftt_hub.transfer.prepare import Prepared
+from ftt_hub.transfer.result_config import with_changes, with_vocabulary
+from ftt_hub.transfer.rows import carries_tokenizer
 
 DEFAULT_SHARD_BYTES = 5 * 10**9
 
@@ -43,13 +45,10 @@ class MergeResult:
 def merged_config(
     target: ModelHeaders, plan: TransferPlan, dtype: DType | None
 ) -> dict[str, object]:
-    """The target's own `config.json`, with the result's vocabulary size and dtype."""
-    config = dict(target.config)
-    holder = config
-    if "vocab_size" not in config and isinstance(config.get("text_config"), dict):
-        holder = config["text_config"] = dict(config["text_config"])
-    if plan.vocabulary_size is not None and "vocab_size" in holder:
-        holder["vocab_size"] = plan.vocabulary_size
+    """The target's own `config.json`, with the fine-tuned structure, vocabulary size and dtype."""
+    config: dict[str, object] = with_changes(target.config, plan.config)
+    if plan.rows is not None:
+        config = with_vocabulary(config, plan.rows.rows)
     if dtype is not None:
         key = "dtype" if "dtype" in config or "torch_dtype" not in config else "torch_dtype"
         config[key] = dtype.torch_name
@@ -143,5 +142,5 @@ def merge(
             (folder / "config.json").write_text(text + "\n", encoding="utf-8")
             write_companions(folder, target.headers, adapter.config, adapter.folder)
             _copy_licences(checkpoint.folder, folder)
-    changed = sum(t.entry is not None for t in plan.tensors.values())
+    changed = sum(t.is_changed for t in plan.tensors.values())
     return MergeResult(out, writer.total_size, len(planned), changed)

@@ -7,20 +7,42 @@ names, rows, tied tensors and refusals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ftt_hub.artifact.index import ADDED, ALIAS, RESIZED, TensorEntry
+from ftt_hub.artifact.facts import TensorFacts
+from ftt_hub.artifact.index import ADDED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint import vocabulary
+from ftt_hub.checkpoint.arrangement import Piece
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.checkpoint.vocabulary import RowPlan, Tokens, VocabularyDelta
-from ftt_hub.support.findings import Finding, accepted, rejected, warned
-from ftt_hub.tensors.dtypes import DType
+from ftt_hub.checkpoint.spelling import Respelling
+from ftt_hub.checkpoint.view import RespelledReader
+from ftt_hub.checkpoint.vocabulary import RowPlan, Tokens
+from ftt_hub.support.findings import Finding
+from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.header import TensorInfo
+from ftt_hub.transfer.result_config import changed_config
+from ftt_hub.transfer.rows import Aligner, Rows, align_rows, axis_of, carries_tokenizer
+from ftt_hub.transfer.target_facts import source_facts, target_facts
+from ftt_hub.transfer.ties import Ties
 
-_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+ReadBits = Callable[[str, int, int], Bits]
+
+
+@dataclass(frozen=True)
+class DeltaPart:
+    """Elements of a delta, and where they belong in a tensor of the result.
+
+    Attributes:
+        entry: The delta.
+        piece: Its source is the delta's tensor, its target the result's.
+    """
+
+    entry: TensorEntry
+    piece: Piece
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,10 @@ class TensorPlan:
         target: The target's tensor, ``None`` for an added one.
         entry: The delta to add, ``None`` for a copy.
         rows: Alignment of the rows, ``None`` when every row keeps its place.
+        axis: The axis of which `rows` tells; every axis before it has one element.
+        verbatim: Whether it is copied whatever its values are: a buffer that nobody trains.
+        parts: Where the target stores the weights in another layout than the adapter: the deltas
+            to add, and the elements each is for. `entry` and `rows` are ``None`` then.
     """
 
     name: str
@@ -42,6 +68,19 @@ class TensorPlan:
     target: TensorInfo | None
     entry: TensorEntry | None
     rows: RowPlan | None = None
+    axis: int = 0
+    verbatim: bool = False
+    parts: tuple[DeltaPart, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a delta is added."""
+        return self.entry is not None or bool(self.parts)
+
+    @property
+    def token_elements(self) -> int:
+        """Elements of one row of the vocabulary."""
+        return int(np.prod(self.shape[self.axis + 1 :], dtype=np.int64))
 
     @property
     def nbytes(self) -> int:
@@ -55,27 +94,60 @@ class TensorPlan:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What an adapter and a target are, under the adapter's names.
+
+    Attributes:
+        target: Headers of the target.
+        source: What the source base's tensors are, by its architecture.
+        ties: Which delta each tensor of the target gets.
+        axes: The axis of tokens of each vocabulary tensor.
+    """
+
+    target: ModelHeaders
+    source: TensorFacts
+    ties: Ties
+    axes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class TransferPlan:
     """All tensors of the result, and what was found on the way.
 
     Attributes:
-        tensors: By name, in name order.
-        findings: About tied embeddings and the rows of the vocabulary.
+        tensors: By the names of the result, in name order.
+        findings: What planning found about ties, the rows of the vocabulary, and the config.
         rows: Alignment of the vocabulary, ``None`` when every row keeps its place.
         vocabulary_size: Rows of the result's embeddings, when known.
-        vocabulary: Names of the tensors that have a row per token.
+        facts: What the plan was made from.
+        config: Keys that the result's config takes from the fine-tuned model; ``None`` takes one
+            away.
+        respelling: The target under the adapter's names; ``None`` where it has them.
+        matched: The tensors by the adapter's names, where these are others than the target's.
     """
 
     tensors: Mapping[str, TensorPlan]
     findings: tuple[Finding, ...]
     rows: RowPlan | None
     vocabulary_size: int | None
-    vocabulary: frozenset[str] = frozenset()
+    facts: Facts
+    config: Mapping[str, Any] = field(default_factory=dict)
+    respelling: Respelling | None = None
+    matched: Mapping[str, TensorPlan] | None = None
 
+    @property
+    def by_adapter_name(self) -> Mapping[str, TensorPlan]:
+        """The tensors by the names that the adapter has for them."""
+        return self.tensors if self.matched is None else self.matched
 
-def carries_tokenizer(config: AdapterConfig) -> bool:
-    """Whether the adapter brings its own vocabulary."""
-    return any(name in config.files for name in _VOCABULARY_FILES)
+    def named(
+        self, tensors: Mapping[str, TensorInfo], read_bits: ReadBits
+    ) -> tuple[Mapping[str, TensorInfo], ReadBits]:
+        """The target's tensors, and how to read them, under the adapter's names."""
+        if self.respelling is None:
+            return tensors, read_bits
+        reader = RespelledReader(self.respelling.tensors, tensors, read_bits)
+        return reader.tensors, reader.read_bits
 
 
 def adapter_tokens(
@@ -89,92 +161,28 @@ def adapter_tokens(
     return source_tokens()
 
 
-def _aliases(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> dict[str, TensorEntry]:
-    """Tensors of the target that are tied to another one and get the same delta."""
-    found = {
-        e.name: entries[e.of]
-        for e in entries.values()
-        if e.role == ALIAS and e.of is not None and e.of in entries
-    }
-    if not target.config.get("tie_word_embeddings"):
-        return found
-    heads = [n for n in target.tensors if n.endswith("lm_head.weight") and n not in entries]
-    embeddings = [e for n, e in entries.items() if n.endswith("embed_tokens.weight")]
-    if len(heads) == 1 and len(embeddings) == 1:
-        found[heads[0]] = embeddings[0]
-    return found
-
-
-def _check_tied(
-    entries: Mapping[str, TensorEntry], target: ModelHeaders, source: Mapping[str, object]
-) -> list[Finding]:
-    mine, theirs = source.get("tie_word_embeddings"), target.config.get("tie_word_embeddings")
-    if bool(mine) == bool(theirs) or mine is None or theirs is None:
-        return [accepted("tied embeddings", "same on both sides")]
-    heads = [n for n, e in entries.items() if n.endswith("lm_head.weight") and e.slot is not None]
-    if theirs and heads:
-        reason = (
-            "the adapter has its own delta for lm_head, which the target ties to the embeddings"
-        )
-        return [rejected("tied embeddings", reason)]
-    reason = "tied in the source base, separate in the target: lm_head is left as it is"
-    return [warned("tied embeddings", reason)]
-
-
-def _align(
-    config: AdapterConfig,
-    entries: Mapping[str, TensorEntry],
-    target: ModelHeaders,
-    tokens: Callable[[], Tokens | None],
-    same_tokens: bool,
-) -> tuple[RowPlan | None, set[str], list[Finding]]:
-    """Row plan, names of the vocabulary tensors, findings."""
-    size = vocabulary.vocabulary_size(target.config)
-    known = (vocabulary.vocabulary_size(config.source_base.config), size)
-    names = {
-        name
-        for name, e in entries.items()
-        if e.shape
-        and (
-            e.role == RESIZED
-            or any(vocabulary.is_vocabulary_tensor(name, e.shape, n) for n in known)
-        )
-    }
-    names |= {
-        n for n, t in target.tensors.items() if vocabulary.is_vocabulary_tensor(n, t.shape, size)
-    }
-    rows = [(entries[n], target.tensors[n]) for n in sorted(names & entries.keys())
-            if n in target.tensors]  # fmt: skip
-    if not rows:
-        return None, names, []
-    entry, info = rows[0]
-    same_tokens = same_tokens or vocabulary.has_known_file(target.small_file, config.vocabulary)
-    target_tokens = None if same_tokens else vocabulary.read_tokens(target.small_file, target.label)
-    same = same_tokens or (
-        config.vocabulary is not None
-        and target_tokens is not None
-        and (vocabulary.tokens_digest(target_tokens) == config.vocabulary.digest)
-    )
-    source_rows = entry.shape[0] if entry.source_rows is None else entry.source_rows
-    delta = VocabularyDelta(
-        entry.shape[0], source_rows, None if same or target_tokens is None else tokens(),
-        config.vocabulary, carries_tokenizer(config),
-    )  # fmt: skip
-    alignment = (
-        vocabulary.align_same(delta, info.shape[0])
-        if same_tokens
-        else vocabulary.align(delta, target_tokens, info.shape[0])
-    )
-    plan = alignment.plan
-    if plan is not None and plan.is_identity(info.shape[0], entry.shape[0]):
-        plan = None
-    return plan, names, alignment.findings
-
-
-def _plan_tensor(info: TensorInfo, entry: TensorEntry | None, rows: RowPlan | None) -> TensorPlan:
+def _plan_tensor(name: str, info: TensorInfo, ties: Ties, rows: Rows) -> TensorPlan:
+    """A tensor that has its weights from the target."""
+    entry, plan = ties.entry(name), rows.plans.get(name)
     stored = entry if entry is not None and entry.slot is not None else None
-    shape = info.shape if rows is None else (rows.rows, *info.shape[1:])
-    return TensorPlan(info.name, info.dtype, shape, info, stored, rows)
+    if stored is not None and stored.role == ADDED:
+        return _added(name, stored, rows, info.dtype)
+    axis = rows.axes.get(name, 0)
+    shape = info.shape if plan is None else _with_rows(info.shape, axis, plan)
+    verbatim = name in ties.facts.buffers
+    return TensorPlan(name, info.dtype, shape, info, stored, plan, axis, verbatim)
+
+
+def _with_rows(shape: tuple[int, ...], axis: int, plan: RowPlan) -> tuple[int, ...]:
+    return (*shape[:axis], plan.rows, *shape[axis + 1 :])
+
+
+def _added(name: str, entry: TensorEntry, rows: Rows, dtype: DType) -> TensorPlan:
+    """A tensor whose values only the fine-tuned model has: written, never added to others."""
+    plan = rows.main if name in rows.axes and rows.main is not None else None
+    axis = rows.axes.get(name, 0)
+    shape = entry.shape if plan is None else _with_rows(entry.shape, axis, plan)
+    return TensorPlan(name, dtype, shape, None, entry, plan, axis)
 
 
 def plan_transfer(
@@ -194,19 +202,24 @@ def plan_transfer(
         tokens: The fine-tuned model's tokens by id; asked only when rows may have to move.
         same_tokens: Whether the target is known to have them too, so that neither is read.
     """
-    source = config.source_base.config
-    rows, aligned_names, aligned = _align(config, entries, target, tokens, same_tokens)
-    aliases = _aliases(entries, target)
-    tensors = {
-        name: _plan_tensor(
-            info, aliases.get(name, entries.get(name)), rows if name in aligned_names else None
-        )
-        for name, info in target.tensors.items()
-    }
+    known = source_facts(config, entries)
+    ties = Ties(known, target_facts(config, entries, target), entries, target.tensors)
+    kept = {**target.tensors, **ties.extra}
+    rows = align_rows(ties, kept, Aligner(config, target, tokens, same_tokens))
+    tensors = {name: _plan_tensor(name, info, ties, rows) for name, info in kept.items()}
     for name, entry in entries.items():
         if entry.role == ADDED and name not in tensors:
-            tensors[name] = TensorPlan(name, entry.dtype, entry.shape, None, entry)
-    findings = (*_check_tied(entries, target, source), *aligned)
-    size = rows.rows if rows is not None else vocabulary.vocabulary_size(target.config)
-    ordered = dict(sorted(tensors.items()))
-    return TransferPlan(ordered, findings, rows, size, frozenset(aligned_names))
+            axis = axis_of(name, entry.shape, ties.facts)
+            rows.axes.update({} if axis is None else {name: axis})
+            tensors[name] = _added(name, entry, rows, entry.dtype)
+    changes = changed_config(known, target.config, untied=bool(ties.untied))
+    main = rows.main
+    size = main.rows if main is not None else vocabulary.vocabulary_size(target.config)
+    return TransferPlan(
+        tensors=dict(sorted(tensors.items())),
+        findings=(*ties.findings(), *rows.findings, *changes.findings),
+        rows=main,
+        vocabulary_size=size,
+        facts=Facts(target, known, ties, rows.axes),
+        config=changes.values,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftt_hub.artifact.adapter import Adapter, AdapterHeaders
@@ -15,16 +15,18 @@ from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.remote import tokenizer_identity
 from ftt_hub.checkpoint.resolve import open_model, read_headers
+from ftt_hub.checkpoint.view import named_as
 from ftt_hub.errors import FttError, HubError, RefError
 from ftt_hub.support.findings import CompatibilityReport, Status
 from ftt_hub.support.warn import warn_caller
 from ftt_hub.transfer import findings, lineage
+from ftt_hub.transfer.own_words import in_own_words, named_by, source_of, spelling_finding
 from ftt_hub.transfer.plan import (
     TransferPlan,
     adapter_tokens,
-    carries_tokenizer,
     plan_transfer,
 )
+from ftt_hub.transfer.rows import carries_tokenizer
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,12 @@ def plan_for(
         return adapter_tokens(small_file, config, source_tokens)
 
     same = has_same_tokens(config, target) if same_tokens is None else same_tokens
-    return plan_transfer(config, described.entries, target, tokens, same_tokens=same)
+    shown = named_by(described, target)
+    plan = plan_transfer(config, described.entries, shown, tokens, same_tokens=same)
+    finding = spelling_finding(described, target, shown)
+    if finding is not None:
+        plan = replace(plan, findings=(*plan.findings, finding))
+    return in_own_words(plan, target, shown.respelling)
 
 
 def has_same_tokens(config: AdapterConfig, target: ModelHeaders) -> bool:
@@ -130,27 +137,51 @@ def prepared(
             warn_caller(f"forced in spite of: {report.verdict}")
         else:
             report.raise_if_incompatible()
-        with anchored(adapter, checkpoint, source_base):
+        with anchored(adapter, checkpoint, source_base, plan):
             yield Prepared(checkpoint, headers, plan, report)
 
 
 @contextmanager
 def anchored(
-    adapter: Adapter, target: Checkpoint, source_base: str | Path | None
+    adapter: Adapter,
+    target: Checkpoint,
+    source_base: str | Path | None,
+    plan: TransferPlan,
 ) -> Iterator[None]:
     """Give the container the source base while it is used, where its frames need one."""
     container = adapter.container
     if not container.needs_source:
         yield
         return
-    source = target if source_base is None else open_model(source_base)[0]
-    container.anchor = Anchor(source.label, source.tensors, source.read_bits)
+    if source_base is None:
+        container.anchor = Anchor(target.label, *plan.named(target.tensors, target.read_bits))
+        try:
+            yield
+        finally:
+            container.anchor = None
+        return
+    container.anchor = open_anchor(adapter.headers, source_base)
     try:
         yield
     finally:
+        container.anchor.close()
         container.anchor = None
-        if source is not target:
-            source.close()
+
+
+def open_anchor(adapter: AdapterHeaders, source_base: str | Path) -> Anchor:
+    """The source base under the adapter's names; whoever opens it closes it.
+
+    Raises:
+        RefError: It names nothing.
+        CheckpointError: It is not a readable model.
+    """
+    source, headers = open_model(source_base)
+    try:
+        named, _ = named_as(source_of(adapter), source, headers)
+    except FttError:
+        source.close()
+        raise
+    return Anchor(source.label, named.tensors, named.read_bits, source.close)
 
 
 @contextmanager
@@ -170,7 +201,7 @@ def decodable(adapter: Adapter, source_base: str | Path | None = None) -> Iterat
         return
     chosen = source_base or named.ref
     try:
-        source = open_model(chosen)[0]
+        container.anchor = open_anchor(adapter.headers, chosen)
     except (RefError, HubError) as error:
         raise RefError(
             f"an anchored adapter decodes against its source base only ({error.what})",
@@ -179,12 +210,11 @@ def decodable(adapter: Adapter, source_base: str | Path | None = None) -> Iterat
             found=chosen,
             hint="Name its folder: --base, in info --source-base.",
         ) from error
-    with source:
-        container.anchor = Anchor(source.label, source.tensors, source.read_bits)
-        try:
-            yield
-        finally:
-            container.anchor = None
+    try:
+        yield
+    finally:
+        container.anchor.close()
+        container.anchor = None
 
 
 def refuse_impossible(report: CompatibilityReport, plan: TransferPlan) -> None:
@@ -193,10 +223,11 @@ def refuse_impossible(report: CompatibilityReport, plan: TransferPlan) -> None:
     Raises:
         IncompatibleError: A delta and its target cannot be added.
     """
-    for tensor in plan.tensors.values():
+    for tensor in plan.by_adapter_name.values():
         if tensor.entry is None or tensor.target is None:
             continue
-        aligned = tensor.rows is not None and tensor.shape[1:] == tensor.entry.shape[1:]
+        after = tensor.axis + 1
+        aligned = tensor.rows is not None and tensor.shape[after:] == tensor.entry.shape[after:]
         if not aligned and tensor.target.shape != tensor.entry.shape:
             report.raise_if_incompatible()
         if not tensor.dtype.is_float:

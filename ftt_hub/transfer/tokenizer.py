@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.checkpoint.resolve import model_folder
-from ftt_hub.transfer.plan import carries_tokenizer
+from ftt_hub.transfer.rows import carries_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.checkpoint.arrangement import Arrangement
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.checkpoint.view import Readable, RespelledReader
 from ftt_hub.errors import FttError, IncompatibleError
 from ftt_hub.support.findings import Finding, accepted, warned
 from ftt_hub.support.paths import PathLike
+from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.transfer import lineage
+from ftt_hub.transfer.assemble import ReadBits
 from ftt_hub.transfer.plan import TransferPlan
 from ftt_hub.transfer.prepare import plan_for
 
@@ -31,6 +35,25 @@ class Base:
     checkpoint: Checkpoint
     headers: ModelHeaders
     plan: TransferPlan
+
+    @property
+    def named(self) -> tuple[Mapping[str, TensorInfo], ReadBits]:
+        """Its tensors, and how to read them, under the adapter's names."""
+        return self.plan.named(self.checkpoint.tensors, self.checkpoint.read_bits)
+
+    def named_as(self, other: Base) -> Readable:
+        """Its weights under the names and in the layout of another model."""
+        tensors, read_bits = self.named
+        respelling = other.plan.respelling
+        if respelling is None:
+            same = {name: Arrangement.whole(name, info.shape) for name, info in tensors.items()}
+            return RespelledReader(same, tensors, read_bits)
+        made = {
+            name: arrangement
+            for name, arrangement in respelling.own.items()
+            if tensors.keys() >= set(arrangement.names) and arrangement.pieces
+        }
+        return RespelledReader(made, tensors, read_bits)
 
 
 @contextmanager

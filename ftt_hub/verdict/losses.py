@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ftt_hub.artifact.adapter import Adapter
-from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.checkpoint.view import Readable
 from ftt_hub.errors import NonFiniteError, UnsupportedError
 from ftt_hub.loss import HeldOutText, Loss, measure, read_text
 from ftt_hub.loss.measurement import NotANumberError
@@ -145,11 +145,11 @@ class Runner:
     def _mixed(self, source: Base, target: Base, alpha: float) -> PreTrainedModel:
         report = CompatibilityReport(self.adapter.label, target.headers.label, "headers", ())
         prepared = Prepared(target.checkpoint, target.headers, target.plan, report)
-        read = mixture(source.checkpoint, target.checkpoint, alpha)
+        read = mixture(source.named_as(target), target.checkpoint, alpha)
         return load_model("AutoModelForCausalLM", self.adapter, prepared, scale=1.0, read=read)
 
 
-def mixture(first: Checkpoint, second: Checkpoint, alpha: float) -> ReadBits:
+def mixture(first: Readable, second: Readable, alpha: float) -> ReadBits:
     """Reads (1 − alpha)·first + alpha·second, rounded once to the second's dtype."""
 
     def read(name: str, start: int, count: int) -> Bits:
@@ -196,7 +196,7 @@ def measure_losses(
             "measuring losses", len(text.windows) * (len(scales) + 2 + len(PATH)), "windows"
         )
         runner = Runner(adapter, text, options.device, force, progress.advance)
-        with anchored(adapter, base.checkpoint, source):
+        with anchored(adapter, base.checkpoint, source, base.plan):
             curve = runner.along_scale(base, scales)
             with source_base(adapter, source) as (home, finding):
                 evidence = LossEvidence(text, curve)

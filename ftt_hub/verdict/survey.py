@@ -86,7 +86,7 @@ class Survey:
             tensors.setdefault(name, Sums()).add(sums)
         total = Sums()
         for name, sums in tensors.items():
-            if len(self._plan.tensors[name].shape) >= 2:
+            if len(self._plan.by_adapter_name[name].shape) >= 2:
                 total.add(sums)
         return WeightsEvidence(
             total,
@@ -100,7 +100,7 @@ class Survey:
         """Tensors whose rows do not move; others cannot be compared element by element."""
         return [
             plan
-            for plan in self._plan.tensors.values()
+            for plan in self._plan.by_adapter_name.values()
             if plan.target is not None and plan.rows is None and plan.dtype.is_float
         ]
 
@@ -208,12 +208,12 @@ def survey_weights(
     with (
         opened_base(adapter, target) as base,
         source_base(adapter, source) as (home, finding),
-        anchored(adapter, base.checkpoint, source),
+        anchored(adapter, base.checkpoint, source, base.plan),
     ):
-        mine = Reader(base.checkpoint.tensors, base.checkpoint.read_bits)
+        mine = Reader(*base.named)
         theirs = None
         if home is not None:
-            theirs = Reader(home.checkpoint.tensors, home.checkpoint.read_bits)
+            theirs = Reader(*home.named)
         if other is None:
             return Survey(adapter, base.plan, mine, theirs).run(workers), [finding]
         with open_adapter(other, registry=registry) as second:

@@ -14,7 +14,8 @@ from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.codecs.quantized import QuantizedCodec
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.choice import Coding
-from ftt_hub.extraction.pairs import pair_tensors
+from ftt_hub.extraction.identity import pair_facts
+from ftt_hub.extraction.pairs import Side, pair_tensors
 from ftt_hub.extraction.survey import survey
 from ftt_hub.extraction.trials.draft import Draft
 from ftt_hub.extraction.trials.trial import LossTrial
@@ -74,13 +75,19 @@ def test_candidates_are_written_nowhere_and_both_models_are_surveyed_once(
     assert not list(work.iterdir())
 
 
+def _differ(first: str, second: str) -> bool:
+    return False
+
+
 def test_a_draft_decodes_to_what_the_adapter_holds(family: TinyFamily, tmp_path: Path) -> None:
     adapter = extract(family.source, family.tuned, tmp_path / "a", codec=Coding("auto", bits=1.0))
     parameters = adapter.config.codec.parameters
     codec = QuantizedCodec(**parameters)  # type: ignore[arg-type]
     source, headers = open_model(family.source)
     tuned, others = open_model(family.tuned)
-    pairs = pair_tensors(headers, others, lambda first, second: False)
+    facts = pair_facts(headers, others)
+    sides = (Side(headers, facts.source, _differ), Side(others, facts.tuned, _differ))
+    pairs = pair_tensors(*sides, facts)
     with source, tuned:
         draft = Draft(pairs, source, tuned, codec, "draft")
         for name, entry in adapter.opened.container.entries.items():

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
+from ftt_hub.artifact.index import DELTA, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.reader import Container
 from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.extraction.encoding import Weights, codec_for, finite, read_block, rounded, row_length
-from ftt_hub.extraction.pairs import Pair
+from ftt_hub.extraction.pairs import BUFFER, Pair
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.tensors import delta
 from ftt_hub.tensors.delta import DeltaStatistics
@@ -73,9 +73,8 @@ class Draft(Container):
         shape, infos = pair.either.shape, (pair.source, pair.tuned)
         ours, theirs = (None if i is None else RawTensor(i.dtype.name, _NO_HASH) for i in infos)
         if slot is None:
-            role = UNCHANGED if pair.role == DELTA else pair.role
+            role = UNCHANGED if pair.role in (DELTA, BUFFER) else pair.role
             return TensorEntry(pair.name, role, pair.dtype, shape, ours, theirs, of=pair.of)
-        rows = min(pair.source.shape[0], shape[0]) if pair.role == RESIZED and pair.source else None
         blocks = tuple(
             Block(0, 0, count, _NO_HASH) for _, count in whole_rows(shape, BLOCK_ELEMENTS)
         )
@@ -89,7 +88,8 @@ class Draft(Container):
             slot=slot,
             codec="quantized",
             blocks=blocks,
-            source_rows=rows,
+            source_rows=pair.shared_tokens,
+            of=pair.of,
         )
 
     def _check_slot(self, entry: TensorEntry) -> None:

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 
 from ftt_hub.artifact.adapter import Adapter
-from ftt_hub.artifact.index import ADDED, ALIAS
+from ftt_hub.artifact.index import ADDED, ALIAS, TensorEntry
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import read_headers
-from ftt_hub.errors import FttError, IncompatibleError, UnsupportedError
+from ftt_hub.errors import FttError, UnsupportedError
 from ftt_hub.support.findings import CompatibilityReport, Status, warned
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.transfer import findings, lineage
 from ftt_hub.transfer.assemble import Assembler
-from ftt_hub.transfer.live.names import Group, map_names
+from ftt_hub.transfer.live.names import map_names
 from ftt_hub.transfer.live.places import Place, place_of
 from ftt_hub.transfer.live.sampled import SampledWeights
 from ftt_hub.transfer.live.shards import reshard, together
-from ftt_hub.transfer.live.steps import ReplaceStep, Step, SumStep, fused_pieces, tensor_pieces
+from ftt_hub.transfer.live.steps import ReplaceStep, Step, SumStep, arranged_pieces, tensor_pieces
 from ftt_hub.transfer.plan import TensorPlan, TransferPlan
 from ftt_hub.transfer.prepare import plan_for, refuse_impossible
 
@@ -83,6 +83,10 @@ def _comparable(live: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def _changes(entry: TensorEntry) -> bool:
+    return entry.slot is not None or entry.role == ALIAS
+
+
 class Matcher:
     """Matches one adapter with one model.
 
@@ -113,16 +117,11 @@ class Matcher:
             IncompatibleError: The adapter does not fit.
             UnsupportedError: The model's weights are quantized or elsewhere.
         """
-        groups = [group for group in self._map.groups if self._touches(group)]
-        made = {}
-        for group in groups:
-            empty = {n: torch.empty(self._entries[n].shape, device="meta") for n in group.names}
-            made[group.key] = {
-                n: tuple(t.shape) for n, t in group.convert(self._model, empty).items()
-            }
-            for name in made[group.key]:
-                self._places[name] = place_of(name, self._tensors[name])
-        headers = self._headers(groups, made)
+        self._map.refuse_computed({n: e for n, e in self._entries.items() if _changes(e)})
+        touched = [name for name in self._map.parameters if self._touches(name)]
+        for name in touched:
+            self._places[name] = place_of(name, self._tensors[name])
+        headers = self._headers()
         plan = plan_for(self._adapter.headers, headers)
         report = self._report(plan, headers)
         with together(place.tensor for place in self._places.values()):
@@ -130,38 +129,25 @@ class Matcher:
                 refuse_impossible(report, plan)
             else:
                 report.raise_if_incompatible()
-        steps = tuple(self._steps(groups, made, plan))
+        steps = tuple(self._steps(touched, plan))
         size = plan.vocabulary_size if any(isinstance(s, ReplaceStep) for s in steps) else None
         return Match(steps, report, size)
 
-    def _touches(self, group: Group) -> bool:
-        entries = (self._entries[name] for name in group.names)
-        return any(entry.slot is not None or entry.role == ALIAS for entry in entries)
+    def _touches(self, parameter: str) -> bool:
+        made = self._map.parameters[parameter]
+        return any(_changes(self._entries[name]) for name in made.names)
 
-    def _headers(
-        self, groups: Iterable[Group], made: dict[str, dict[str, tuple[int, ...]]]
-    ) -> ModelHeaders:
+    def _headers(self) -> ModelHeaders:
         """The model as if it were a checkpoint, under the adapter's names."""
         infos = {}
-        for group in self._map.groups:
-            for name in group.names:
+        for parameter, made in self._map.parameters.items():
+            place, whole = self._places.get(parameter), self._map.whole(parameter)
+            for name in made.names:
                 entry = self._entries[name]
-                tensor = self._tensors[group.key]
-                place = self._places.get(group.key)
                 dtype = entry.dtype if place is None else place.dtype
-                shape = entry.shape if group.converter is not None else tuple(tensor.shape)
+                shape = tuple(self._tensors[parameter].shape) if whole else entry.shape
                 if entry.role != ADDED:
                     infos[name] = TensorInfo(name, dtype, shape, 0, entry.count * dtype.itemsize)
-        for group in groups:
-            for name, shape in made[group.key].items():
-                if group.converter is not None and self._places[name].shape != shape:
-                    raise IncompatibleError(
-                        "the model's fused weights have another shape",
-                        where=name,
-                        expected=shape,
-                        found=self._places[name].shape,
-                        hint="Choose another target.",
-                    )
         for name in self._outside(self._map.missing):
             entry = self._entries[name]
             infos[name] = TensorInfo(name, entry.dtype, entry.shape, 0, 0)
@@ -186,39 +172,30 @@ class Matcher:
 
     def _comparison(self, plan: TransferPlan) -> lineage.Comparison:
         """Compare the sketch with the weights that this process has."""
-        sample = lineage.sketch_of(self._adapter.headers)
-        if sample is None:
-            return lineage.Comparison(None, None)
-        runs = {name: runs for name, (_, runs, _) in sample.values.items()}
         shapes = {name: entry.shape for name, entry in self._entries.items()}
-        weights = SampledWeights(self._model, self._tensors, self._map.groups, shapes, runs)
+        weights = SampledWeights(self._tensors, self._map, shapes)
         return lineage.compare(
             self._adapter.headers, plan, weights.tensors, weights.read_bits, weights.holds
         )
 
-    def _steps(
-        self,
-        groups: Iterable[Group],
-        made: dict[str, dict[str, tuple[int, ...]]],
-        plan: TransferPlan,
-    ) -> Iterable[Step]:
+    def _steps(self, parameters: Iterable[str], plan: TransferPlan) -> Iterable[Step]:
         """One step a parameter; tied parameters are one."""
         seen: set[int] = set()
-        for group in groups:
-            for name in made[group.key]:
-                place = self._places[name]
-                if id(place.tensor) in seen:
-                    continue
-                step = self._step(group, place, plan)
-                if step is not None:
-                    seen.add(id(place.tensor))
-                    yield step
+        for parameter in parameters:
+            place = self._places[parameter]
+            if id(place.tensor) in seen:
+                continue
+            step = self._step(parameter, place, plan)
+            if step is not None:
+                seen.add(id(place.tensor))
+                yield step
 
-    def _step(self, group: Group, place: Place, plan: TransferPlan) -> Step | None:
-        container = self._adapter.container
-        if group.converter is not None:
-            return SumStep(place, fused_pieces(container, group, self._entries, place, self._model))
-        tensor_plan = plan.tensors[group.names[0]]
+    def _step(self, parameter: str, place: Place, plan: TransferPlan) -> Step | None:
+        container, whole = self._adapter.container, self._map.whole(parameter)
+        if whole is None:
+            made = self._map.parameters[parameter]
+            return SumStep(place, arranged_pieces(container, self._entries, made, place))
+        tensor_plan = plan.tensors[whole]
         entry = tensor_plan.entry
         if entry is None and tensor_plan.rows is None:
             return None

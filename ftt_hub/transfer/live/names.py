@@ -1,119 +1,66 @@
-"""Which parameter of a model in memory a checkpoint tensor became, by the model's own rules.
+"""What the parameters of a model in memory are made of, in an adapter's checkpoint names.
 
 transformers renames checkpoint tensors and fuses some of them (experts, QKV) while it loads. The
-same renamings and converters are asked here, so that deltas, which are keyed by checkpoint names,
-find their way into any model that transformers can build.
+same rules are asked here, so that deltas, which are keyed by checkpoint names, find their way into
+any model that transformers can build.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
+from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.checkpoint.arrangement import Arrangement
+from ftt_hub.checkpoint.loading_rules import LoadingRules
+from ftt_hub.checkpoint.spelling import unwrapped
 from ftt_hub.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from transformers.core_model_loading import WeightConverter
-
-_REARRANGING = frozenset(
-    (
-        "_IdentityOp", "Chunk", "Split", "Concatenate", "Interleave", "MergeModulelist",
-        "SplitModulelist", "Transpose", "Conv3dToLinear", "LinearToConv3d", "PermuteForRope",
-        "VisionFuseAndPermuteForRope", "VisionUnfuseAndPermuteForRope",
-        "ErnieFuseAndSplitTextVisionExperts", "ErnieSplitAndDecoupleTextVisionExperts",
-    )
-)  # fmt: skip
-"""Operations that move elements and never compute with them; only these commute with Δ's bits."""
 
 
-@dataclass
-class Group:
-    """Checkpoint tensors that became parameters together.
+@dataclass(frozen=True)
+class NameMap:
+    """How an adapter's names and a model's parameters correspond.
 
     Attributes:
-        key: The parameter transformers files them under.
-        converter: What makes parameters of them, ``None`` when it is one tensor, kept as it is.
-        members: Checkpoint names by the converter's source pattern, in the loader's order.
+        parameters: Parameter → what it is made of, in the adapter's tensors.
+        missing: The adapter's tensors for which the model has no parameter.
+        computed: Those with which the model computes when it loads them, and what it does.
     """
 
-    key: str
-    converter: WeightConverter | None
-    members: dict[str, list[str]] = field(default_factory=dict)
+    parameters: Mapping[str, Arrangement]
+    missing: tuple[str, ...]
+    computed: Mapping[str, str]
 
-    @property
-    def names(self) -> list[str]:
-        """All checkpoint names of the group."""
-        return [name for names in self.members.values() for name in names]
+    def whole(self, parameter: str) -> str | None:
+        """The one tensor that a parameter is; ``None`` if it is a rearrangement."""
+        made = self.parameters[parameter]
+        return made.names[0] if len(made.names) == 1 and made.is_whole(made.shape) else None
 
-    def convert(
-        self, model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """Parameters by name, from one tensor for every member, or those that a shard is made of.
+    def refuse_computed(self, names: Mapping[str, TensorEntry]) -> None:
+        """Refuse to add a delta to weights that are computed.
 
         Raises:
-            UnsupportedError: The model computes with weights when it loads them.
+            UnsupportedError: One of these tensors is among them.
         """
-        if self.converter is None:
-            return {self.key: tensors[self.names[0]]}
-        operations = [type(op).__name__ for op in self.converter.operations]
-        if not set(operations) <= _REARRANGING:
-            raise UnsupportedError(
-                f"the model converts weights in a way Δ cannot follow ({', '.join(operations)})",
-                where=self.key,
-                hint="Load it with ftt_hub.AutoTransferModel… instead.",
-            )
-        converter = copy.deepcopy(self.converter)
-        for pattern, names in self.members.items():
-            for name in (name for name in names if name in tensors):
-                converter.add_tensor(self.key, name, pattern, tensors[name])  # type: ignore[arg-type]
-        made = converter.convert(self.key, model=model, config=model.config)
-        return {n: (t[0] if isinstance(t, list) else t) for n, t in made.items()}
+        for name, why in self.computed.items():
+            if name in names:
+                raise UnsupportedError(
+                    f"the model converts weights in a way Δ cannot follow ({why})",
+                    where=name,
+                    hint="Load it with ftt_hub.AutoTransferModel… instead.",
+                )
 
 
-@dataclass
-class NameMap:
-    """How checkpoint names and parameters correspond.
-
-    Attributes:
-        groups: What is made of the checkpoint tensors.
-        missing: Checkpoint names for which the model has no parameter.
-    """
-
-    groups: list[Group]
-    missing: list[str]
-
-
-def map_names(model: PreTrainedModel, names: Iterable[str]) -> NameMap:
-    """Find the parameters that checkpoint tensors become in a model."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import (
-        WeightConverter,
-        WeightRenaming,
-        dot_natural_key,
-        rename_source_key,
+def map_names(model: PreTrainedModel, entries: Mapping[str, TensorEntry]) -> NameMap:
+    """Find what the parameters of a model are made of."""
+    shapes = {name: entry.shape for name, entry in entries.items()}
+    loaded, names = unwrapped(LoadingRules(model), shapes)
+    return NameMap(
+        {name: made.renamed(names) for name, made in loaded.parameters.items()},
+        tuple(names[name] for name in loaded.unknown),
+        {names[name]: why for name, why in loaded.computed.items()},
     )
-
-    state: dict[str, Any] = model.state_dict()
-    rules = get_model_conversion_mapping(model)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    by_pattern = {pattern: c for c in converters for pattern in c.source_patterns}
-    prefix = model.base_model_prefix
-    groups: dict[str, Group] = {}
-    missing = []
-    for name in sorted(names, key=dot_natural_key):
-        key, pattern = rename_source_key(name, renamings, converters, prefix, state)
-        if key not in state and name in state:
-            key, pattern = rename_source_key(name, [], [], prefix, state)
-        if key not in state:
-            missing.append(name)
-            continue
-        converter = None if pattern is None else by_pattern[pattern]
-        group = groups.setdefault(key, Group(key, converter))
-        group.members.setdefault(pattern or name, []).append(name)
-    return NameMap(list(groups.values()), missing)

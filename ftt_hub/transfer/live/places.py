@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,6 @@ from ftt_hub.errors import UnsupportedError
 from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits, DType
 from ftt_hub.tensors.pinned import Ring, ring_to
 from ftt_hub.transfer.live import shards
-from ftt_hub.transfer.live.names import Group
 
 Window = tuple[slice, ...]
 Held: TypeAlias = Bits | torch.Tensor
@@ -140,10 +139,6 @@ class Place:
         flat = flat[start : None if count is None else start + count].to("cpu")
         return flat.view(torch.uint8).numpy().view(self.dtype.numpy).copy()
 
-    def pick(self, elements: torch.Tensor) -> Bits:
-        """A copy of the bits of some elements, 1-D; of a parameter that is not distributed."""
-        return self._bits(self.tensor.detach().reshape(-1)[elements.to(self.tensor.device)])
-
     @property
     def is_on_device(self) -> bool:
         """Whether sums are made on the device it lies on."""
@@ -164,46 +159,6 @@ class Place:
         flat = held if isinstance(held, torch.Tensor) else self._flat(held)
         with torch.no_grad():
             part.copy_(flat.view(part.shape))
-
-
-class _Probe:
-    """Stands for a checkpoint tensor, and learns which part of it is wanted."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self.window: Window = ()
-
-    def get_shape(self) -> list[int]:
-        return list(self._shape)
-
-    def __getitem__(self, window: Window) -> torch.Tensor:
-        self.window = window
-        return torch.empty(0)
-
-
-def merged_members(
-    group: Group, shapes: Mapping[str, tuple[int, ...]], place: Place
-) -> dict[str, Window] | None:
-    """What this process holds of tensors that are stacked into one, by the loader's own rule.
-
-    Returns:
-        The part of every tensor of which it holds some; ``None`` where the tensors are not stacked
-        or the parameter is not sharded, so that the whole has to be made first.
-    """
-    operations = [] if group.converter is None else group.converter.operations
-    merged = bool(operations) and type(operations[0]).__name__ == "MergeModulelist"
-    flat = all(len(shape) == len(place.shape) - 1 for shape in shapes.values())
-    if not (place.is_distributed and merged and flat):
-        return None
-    from transformers.distributed.sharding_utils import DtensorShardOperation
-
-    operation, held = DtensorShardOperation(place.tensor), {}  # type: ignore[arg-type]
-    for names in group.members.values():
-        for number, name in enumerate(names):
-            probe = _Probe(shapes[name])
-            if operation.shard_tensor(probe, tensor_idx=number) is not None:  # type: ignore[arg-type]
-                held[name] = probe.window
-    return held
 
 
 def place_of(name: str, tensor: torch.Tensor) -> Place:

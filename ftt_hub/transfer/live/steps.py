@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.reader import Container
+from ftt_hub.checkpoint.arrangement import Arrangement
+from ftt_hub.checkpoint.tracing import TracedTensor
+from ftt_hub.checkpoint.view import strided
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.tensors import torch_delta
 from ftt_hub.tensors.delta_block import DeltaBlock
-from ftt_hub.tensors.dtypes import Bits, wider
+from ftt_hub.tensors.dtypes import Bits, DType, wider
 from ftt_hub.tensors.rounding import convert
+from ftt_hub.transfer.assemble import blocks_of, range_elements, whole_rows
 from ftt_hub.transfer.live import on_device, undo
-from ftt_hub.transfer.live.names import Group
-from ftt_hub.transfer.live.places import Held, Place, Window, merged_members
+from ftt_hub.transfer.live.places import Held, Place, Window
 
 Log: TypeAlias = "list[bytes] | Bits"
 Pieces = Callable[[], Iterator[tuple[int, DeltaBlock]]]
@@ -183,35 +187,53 @@ def _whole_piece(block: DeltaBlock, place: Place) -> Iterator[tuple[int, DeltaBl
     yield 0, DeltaBlock(part(block.hi), lo, block.dtype)
 
 
-def fused_pieces(
-    container: Container, group: Group, entries: dict[str, TensorEntry], place: Place, model: object
+def arranged_pieces(
+    container: Container, entries: Mapping[str, TensorEntry], made: Arrangement, place: Place
 ) -> Pieces:
-    """Pieces of a parameter made of several checkpoint tensors, by the model's own converter.
+    """Pieces of a parameter that is made of several tensors, or of one in another layout.
 
-    hi and lo go through it one after the other: it only moves elements. Where it stacks tensors,
-    such as experts, only those and only the rows that this process holds are decoded.
+    Only the tensors, and of them the blocks, of which this process holds a part are decoded.
     """
-    held = merged_members(group, {name: entries[name].shape for name in group.names}, place)
-    windows = {n: _all_of(entries[n].shape) for n in group.names} if held is None else held
-    shapes = {n: tuple(s.stop - s.start for s in window) for n, window in windows.items()}
-
-    def fuse(planes: dict[str, Bits]) -> Bits:
-        tensors = {name: _tensor(bits, shapes[name]) for name, bits in planes.items()}
-        return _flat(group.convert(model, tensors)[place.name])  # type: ignore[arg-type]
+    local = local_part(made, place)
+    stored = [entries[name] for name in made.names if entries[name].slot is not None]
+    if not stored:
+        return lambda: iter(())
+    dtype = functools.reduce(wider, (entry.dtype for entry in stored))
 
     def pieces() -> Iterator[tuple[int, DeltaBlock]]:
-        blocks = {n: _rectangle(container, entries[n], window) for n, window in windows.items()}
-        if not blocks:
-            return
-        dtype = next(iter(blocks.values())).dtype
-        for block in blocks.values():
-            dtype = wider(dtype, block.dtype)
-        hi = fuse({name: convert(b.hi, b.dtype, dtype) for name, b in blocks.items()})
-        lo = None
-        if any(b.lo is not None for b in blocks.values()):
-            low = {n: np.zeros_like(b.hi) if b.lo is None else b.lo for n, b in blocks.items()}
-            lo = fuse({n: convert(bits, blocks[n].dtype, dtype) for n, bits in low.items()})
-        block = DeltaBlock(hi, lo, dtype)
-        yield from [(0, block)] if held is not None else _whole_piece(block, place)
+        for start, count in whole_rows(local.shape, range_elements(local.pieces)):
+            yield start, _gathered(container, entries, local.section(start, count), dtype)
 
     return pieces
+
+
+def local_part(made: Arrangement, place: Place) -> Arrangement:
+    """The part of a parameter that this process holds, for any placement."""
+    window = place.window()
+    if window is None:
+        traced: Any = place.cut()(TracedTensor(made, place.tensor.dtype))
+        part: Arrangement = traced.arrangement
+        return part
+    for dimension, part_of in enumerate(window):
+        made = made.narrow(dimension, part_of.start, part_of.stop - part_of.start)
+    return made
+
+
+def _gathered(
+    container: Container, entries: Mapping[str, TensorEntry], made: Arrangement, dtype: DType
+) -> DeltaBlock:
+    """The deltas of an arrangement as one block; "no change" where nothing is stored."""
+    hi = np.full(made.count, dtype.sign_bit, dtype.numpy)
+    lo: Bits | None = None
+    for piece in made.pieces:
+        entry = entries[piece.name]
+        if entry.slot is None:
+            continue
+        for block, first, loops in blocks_of(container, entry, piece):
+            shape = tuple(size for size, _ in loops)
+            strided(hi, first, loops)[...] = convert(block.hi, block.dtype, dtype).reshape(shape)
+            if block.lo is not None:
+                lo = np.zeros_like(hi) if lo is None else lo
+                low = convert(block.lo, block.dtype, dtype)
+                strided(lo, first, loops)[...] = low.reshape(shape)
+    return DeltaBlock(hi, lo, dtype)

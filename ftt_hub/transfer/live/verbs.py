@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.artifact.adapter import APPLIED_MARK, Adapter
-from ftt_hub.artifact.anchor import Anchor
 from ftt_hub.artifact.reader import Container
-from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.errors import AlreadyAppliedError, FttError, UnsupportedError
 from ftt_hub.support.findings import CompatibilityReport
 from ftt_hub.transfer.assemble import check_scale
 from ftt_hub.transfer.live.matching import Matcher
 from ftt_hub.transfer.live.stack import Layer, Stack, stack_of
+from ftt_hub.transfer.prepare import open_anchor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,23 +56,23 @@ def _refuse_twice(adapter: Adapter, model: PreTrainedModel) -> None:
         )
 
 
-def _anchor(container: Container, label: str, source_base: str | Path | None) -> None:
+def _anchor(adapter: Adapter, source_base: str | Path | None) -> None:
     """Give frames that decode against the source base the one the caller names.
 
     Raises:
         UnsupportedError: He names none; the model itself may be any target.
     """
+    container = adapter.container
     if not container.needs_source:
         return
     if source_base is None:
         raise UnsupportedError(
             "an anchored adapter decodes against its source base only",
-            where=label,
+            where=adapter.label,
             hint="Name it: source_base=… of apply_to or ftt_hub.AutoTransferModel….from_pretrained;"
             " the loaders of PEFT and transformers have no place for it.",
         )
-    source, _ = open_model(source_base)
-    container.anchor = Anchor(source.label, source.tensors, source.read_bits, source.close)
+    container.anchor = open_anchor(adapter.headers, source_base)
 
 
 def new_layer(
@@ -87,7 +86,7 @@ def new_layer(
     """An adapter matched with a model, with its own open files; not yet on it."""
     own = _own(adapter)
     try:
-        _anchor(own.container, own.label, source_base)
+        _anchor(own, source_base)
         return Layer(own, Matcher(own, model, tokenizer).match(force=force), scale)
     except FttError:
         if own is not adapter:
