@@ -100,7 +100,7 @@ def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
     notes = []
     for other in inputs[1:]:
         theirs = other.adapter.config.source_base
-        if ours.digest == theirs.digest:
+        if ours.digest == theirs.digest or _same_tensors(first, other):
             continue
         kinds = (ours.config.get("model_type"), theirs.config.get("model_type"))
         if kinds[0] != kinds[1]:
@@ -120,6 +120,21 @@ def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
             "works as far as the two bases, and the target, are close relatives"
         )
     return notes
+
+
+def _same_tensors(first: Input, other: Input) -> bool:
+    """Whether all tensors that both bases store alike have the same bits.
+
+    That is so where one base was written in another layout, or with tied copies.
+    """
+    pairs = [
+        (mine.source, theirs.source)
+        for name, mine in first.adapter.container.entries.items()
+        if (theirs := other.entry(name)) is not None
+        and mine.source is not None
+        and theirs.source is not None
+    ]
+    return bool(pairs) and all(mine == theirs for mine, theirs in pairs)
 
 
 def _base(item: Input) -> str:

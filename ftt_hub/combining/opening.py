@@ -17,6 +17,7 @@ from ftt_hub.combining.combination import Combination, CombinedContainer
 from ftt_hub.combining.inputs import Input
 from ftt_hub.combining.manifest import combined_config, copy_companions
 from ftt_hub.combining.recipe import Ingredient, Recipe, RecipeError, check
+from ftt_hub.combining.respelling import in_words_of_first
 from ftt_hub.combining.thresholds import threshold
 from ftt_hub.registry.open import open_adapter
 from ftt_hub.support.progress import Progress, Silent
@@ -77,7 +78,8 @@ def opened(recipe: Recipe, name: str, settings: Settings) -> Iterator[Opened]:
 
 
 def _open(recipe: Recipe, name: str, settings: Settings, stack: ExitStack) -> Opened:
-    inputs = [_input(item, recipe, settings, stack) for item in recipe.ingredients]
+    opened = [_input(item, recipe, settings, stack) for item in recipe.ingredients]
+    inputs = in_words_of_first(opened)
     agreement = agree(inputs, different_bases=recipe.allow_different_bases, dtype=recipe.dtype)
     method = METHODS[recipe.method](**recipe.parameters)
     limits: dict[int, float] = {}
