@@ -42,6 +42,8 @@ _LEFT_OUT = frozenset(
 def _plain(value: Any) -> Any:
     """A config without the keys that say how a model is run or stored, at every depth."""
     if isinstance(value, Mapping):
+        if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+            return float(value["__float__"])  # as transformers writes them
         kept = {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT}
         if kept.get("use_pretrained_backbone"):
             kept["use_pretrained_backbone"] = False

@@ -123,10 +123,9 @@ def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
 
 
 def _same_tensors(first: Input, other: Input) -> bool:
-    """Whether all tensors that both bases store alike have the same bits.
-
-    That is so where one base was written in another layout, or with tied copies.
-    """
+    """Whether two spellings of a base have the same bits, as far as both store them alike."""
+    if not other.is_respelled:
+        return False
     pairs = [
         (mine.source, theirs.source)
         for name, mine in first.adapter.container.entries.items()

@@ -22,10 +22,12 @@ class Input:
     Attributes:
         ingredient: What the recipe says of it.
         adapter: It, opened.
+        is_respelled: Whether its tensors have the first input's names and not its own.
     """
 
     ingredient: Ingredient
     adapter: Adapter
+    is_respelled: bool = False
 
     @property
     def label(self) -> str:

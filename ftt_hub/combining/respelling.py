@@ -34,7 +34,8 @@ def in_words_of_first(inputs: Sequence[Input]) -> list[Input]:
             result.append(item)
             continue
         container = RespelledContainer(item.adapter.container, respelling)
-        result.append(replace(item, adapter=replace(item.adapter, container=container)))
+        adapter = replace(item.adapter, container=container)
+        result.append(replace(item, adapter=adapter, is_respelled=True))
     return result
 
 
