@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -70,7 +70,8 @@ class RespelledContainer(Container):
         self.entries = {name: made.entry for name, made in self._made.items()}
 
     def _all(self, respelling: Respelling) -> Iterator[tuple[str, _Made]]:
-        own, used = self._container.entries, set()
+        own: Mapping[str, TensorEntry] = self._container.entries
+        used: set[str] = set()
         renamed = {name: respelling.renamed(name) or name for name in own}
         for name, made in respelling.tensors.items():
             used.update(made.names)
