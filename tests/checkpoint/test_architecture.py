@@ -40,7 +40,11 @@ def test_heads_of_any_name_and_their_biases_are_vocabulary(model_class: str) -> 
     found = described(kind, model_class)
     assert all(found.vocabulary[name] == 0 for name in HEADS[model_class])
     assert found.tied[HEADS[model_class][0]] in found.vocabulary
-    layers = [name for name in found.vocabulary if "layer" in name and "embed" not in name]
+    layers = [
+        name
+        for name in found.vocabulary
+        if "layers." in name or "layer." in name.replace("pred_layer.", "")
+    ]
     assert layers == []
 
 

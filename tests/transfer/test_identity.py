@@ -319,7 +319,7 @@ def test_special_tokens_that_only_the_config_tells_reach_the_result(tmp_path: Pa
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "o")
     assert model.config.eos_token_id == model.generation_config.eos_token_id == 9
     assert json.loads((tmp_path / "o" / "config.json").read_text())["rope_theta"] == 500000.0
-    findings = ftt_hub.verify(adapter, target).findings
+    findings = ftt_hub.verify(tmp_path / "a", target).findings
     assert any("eos_token_id becomes 9" in finding.reason for finding in findings)
 
 
