@@ -96,8 +96,8 @@ def _class_of(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class that `architectures` names if it fits the config's type, else an Auto class's."""
     import transformers
 
-    named = (config.architectures or [None])[0]
-    model_class = getattr(transformers, named, None) if isinstance(named, str) else None
+    named = next(iter(config.architectures or []), "")
+    model_class = getattr(transformers, str(named), None)
     if (
         isinstance(model_class, type)
         and issubclass(model_class, transformers.PreTrainedModel)
@@ -119,7 +119,8 @@ def _build(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
     safe = getattr(initialization, "meta_device_safe_creation_ops", contextlib.nullcontext)
     with torch.device("meta"), initialization.no_init_weights(), safe():
         model: PreTrainedModel = model_class._from_config(config, attn_implementation="eager")  # noqa: SLF001
-    return model.eval()
+    model.train(False)
+    return model
 
 
 @functools.lru_cache(maxsize=16)
