@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-MAX_NAMES = 4096
-"""Longest list of names, as in the schema."""
+MAX_NAMES = 256
+"""Most ties, and most buffers, that a manifest records.
+
+Where a model has more, the index still tells those that are stored, and a target that stores others
+is asked itself.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,13 @@ class TensorFacts:
         root = self.root(name)
         return (root, *(copy for copy, original in self.ties.items() if original == root))
 
+    def short(self) -> TensorFacts:
+        """These facts with at most `MAX_NAMES` ties and buffers; those of the vocabulary stay."""
+        first = sorted(self.ties, key=lambda name: (name not in self.vocabulary, name))
+        ties = {name: self.ties[name] for name in first[:MAX_NAMES]}
+        buffers = frozenset(sorted(self.buffers)[:MAX_NAMES])
+        return replace(self, ties=ties, tied=self.tied & ties.keys(), buffers=buffers)
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form; empty values are left out."""
         value: dict[str, Any] = {
@@ -61,6 +72,26 @@ class TensorFacts:
             "config": dict(self.config),
         }
         return {k: item for k, item in value.items() if item or k == "model_class"}
+
+
+def merged_facts(inputs: Sequence[TensorFacts | None]) -> TensorFacts | None:
+    """The facts of several adapters of one source base; the first input to name a key wins.
+
+    Returns:
+        ``None`` where an input has none, so that names decide.
+    """
+    known = [facts for facts in inputs if facts is not None and facts.model_class is not None]
+    if not known or len(known) < len(inputs):
+        return None
+    ties: dict[str, str] = {}
+    vocabulary: dict[str, int] = {}
+    config: dict[str, Any] = {}
+    for facts in reversed(known):
+        ties.update(facts.ties)
+        vocabulary.update(facts.vocabulary)
+        config.update(facts.config)
+    buffers = frozenset[str]().union(*(facts.buffers for facts in known))
+    return replace(known[0], ties=ties, vocabulary=vocabulary, buffers=buffers, config=config)
 
 
 def facts_from_json(value: Mapping[str, Any]) -> TensorFacts:

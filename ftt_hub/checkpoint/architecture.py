@@ -194,7 +194,7 @@ def _is_float(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _derived(model: PreTrainedModel, raw: Mapping[str, Any]) -> Architecture:
+def _derived(model: PreTrainedModel) -> Architecture:
     import transformers
 
     named, state = _named_tensors(model), set(model.state_dict())
@@ -236,9 +236,8 @@ def _untied_shared(shared: Mapping[str, str], active: Mapping[str, str]) -> dict
 
 @functools.lru_cache(maxsize=16)
 def _from_text(text: str) -> Architecture | None:
-    config = json.loads(text)
-    model = meta_model(config)
-    return None if model is None else _derived(model, config)
+    model = meta_model(json.loads(text))
+    return None if model is None else _derived(model)
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture | None:

@@ -42,6 +42,8 @@ _LEFT_OUT = frozenset(
 def _plain(value: Any) -> Any:
     """A config without the keys that say how a model is run or stored, at every depth."""
     if isinstance(value, Mapping):
+        if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+            return float(value["__float__"])  # as transformers writes them
         kept = {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT}
         if kept.get("use_pretrained_backbone"):
             kept["use_pretrained_backbone"] = False
@@ -94,8 +96,8 @@ def _class_of(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class that `architectures` names if it fits the config's type, else an Auto class's."""
     import transformers
 
-    named = (config.architectures or [None])[0]
-    model_class = getattr(transformers, named, None) if isinstance(named, str) else None
+    named = next(iter(config.architectures or []), "")
+    model_class = getattr(transformers, str(named), None)
     if (
         isinstance(model_class, type)
         and issubclass(model_class, transformers.PreTrainedModel)
@@ -117,7 +119,8 @@ def _build(model_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
     safe = getattr(initialization, "meta_device_safe_creation_ops", contextlib.nullcontext)
     with torch.device("meta"), initialization.no_init_weights(), safe():
         model: PreTrainedModel = model_class._from_config(config, attn_implementation="eager")  # noqa: SLF001
-    return model.eval()
+    model.train(False)
+    return model
 
 
 @functools.lru_cache(maxsize=16)

@@ -158,7 +158,7 @@ def respell(reference: Stored, other: Stored) -> Respelling | None:
     """
     if alike(reference.shapes, other.shapes):
         return None
-    sides = _side(reference), _side(other)
+    sides = _side(reference, other), _side(other, reference)
     if sides[0] is None or sides[1] is None:
         return _by_prefix(reference, other)
     tensors = dict(_shared(reference, sides[0], other, sides[1]))
@@ -268,11 +268,26 @@ def _unfollowed(other: Stored, what: str, names: Iterable[str]) -> UnsupportedEr
     )
 
 
-def _side(stored: Stored) -> _Side | None:
-    """A checkpoint as transformers loads it; ``None`` where transformers does not know it."""
+def _side(stored: Stored, other: Stored) -> _Side | None:
+    """A checkpoint as transformers loads it; ``None`` where transformers does not know it.
+
+    Where its own class has no parameter for some tensors, the class of the other checkpoint is
+    tried too: a fine-tune may have kept the config of its base, or a base that of its head.
+    """
+    best = None
+    for config in (stored.config, other.config):
+        side = _side_of_class(stored, config)
+        if side is not None and (best is None or len(side.unknown) < len(best.unknown)):
+            best = side
+        if best is not None and not best.unknown:
+            break
+    return best
+
+
+def _side_of_class(stored: Stored, config: Mapping[str, Any]) -> _Side | None:
     from ftt_hub.checkpoint.meta_model import meta_model
 
-    model = meta_model(stored.config)
+    model = meta_model(config)
     if model is None:
         return None
     from ftt_hub.checkpoint.loading_rules import LoadingRules

@@ -56,7 +56,7 @@ def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
     notes = []
     for other in inputs[1:]:
         other_base = other.adapter.config.source_base
-        if first_base.digest == other_base.digest:
+        if first_base.digest == other_base.digest or _same_tensors(first, other):
             continue
         kinds = (first_base.config.get("model_type"), other_base.config.get("model_type"))
         if kinds[0] != kinds[1]:
@@ -80,6 +80,20 @@ def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
             "works as far as the two bases, and the target, are close relatives"
         )
     return notes
+
+
+def _same_tensors(first: Input, other: Input) -> bool:
+    """Whether two spellings of a base have the same bits, as far as both store them alike."""
+    if not other.is_respelled:
+        return False
+    pairs = [
+        (mine.source, theirs.source)
+        for name, mine in first.adapter.container.entries.items()
+        if (theirs := other.entry(name)) is not None
+        and mine.source is not None
+        and theirs.source is not None
+    ]
+    return bool(pairs) and all(mine == theirs for mine, theirs in pairs)
 
 
 def _base(item: Input) -> str:

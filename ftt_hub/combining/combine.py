@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ftt_hub.artifact.adapter import Adapter
-from ftt_hub.artifact.anchor import Anchor
 from ftt_hub.artifact.folder import list_files
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity
 from ftt_hub.artifact.reader import Container
-from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.combining.agreement import agree
 from ftt_hub.combining.building import Builder
 from ftt_hub.combining.catalogue import METHODS
@@ -37,6 +35,7 @@ from ftt_hub.combining.recipe import (
     recipe_of,
     with_ingredients,
 )
+from ftt_hub.combining.respelling import in_words_of_first
 from ftt_hub.combining.result import CombineResult
 from ftt_hub.combining.thresholds import threshold
 from ftt_hub.extraction.choice import Coding
@@ -46,7 +45,7 @@ from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import require_free, writing
 from ftt_hub.tensors.dtypes import parse_dtype
 from ftt_hub.transfer.merge import DEFAULT_SHARD_BYTES, MergeResult, merge
-from ftt_hub.transfer.prepare import prepared
+from ftt_hub.transfer.prepare import open_anchor, prepared
 
 
 def combine(
@@ -169,7 +168,8 @@ class _Combiner:
             yield self._open(check(recipe), name, stack)
 
     def _open(self, recipe: Recipe, name: str, stack: ExitStack) -> _Combined:
-        inputs = [self._input(item, recipe, stack) for item in recipe.ingredients]
+        opened = [self._input(item, recipe, stack) for item in recipe.ingredients]
+        inputs = in_words_of_first(opened)
         agreement = agree(inputs, different_bases=recipe.allow_different_bases, dtype=recipe.dtype)
         method = METHODS[recipe.method](**recipe.parameters)
         density, tensors = method.density, agreement.tensors
@@ -284,6 +284,5 @@ def _anchor(adapter: Adapter, recipe: Recipe, stack: ExitStack) -> None:
             where=adapter.label,
             hint=f"Name it: source_base: {adapter.config.source_base.id}",
         )
-    source, _ = open_model(recipe.source_base)
-    stack.enter_context(source)
-    adapter.container.anchor = Anchor(source.label, source.tensors, source.read_bits)
+    adapter.container.anchor = open_anchor(adapter.headers, recipe.source_base)
+    stack.callback(adapter.container.anchor.close)

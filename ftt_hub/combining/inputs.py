@@ -26,10 +26,12 @@ class Input:
     Attributes:
         ingredient: Its weight and layers, from the recipe.
         adapter: The opened adapter.
+        is_respelled: Whether its tensors have the first input's names and not its own.
     """
 
     ingredient: Ingredient
     adapter: Adapter
+    is_respelled: bool = False
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftt_hub.artifact import sketch
 from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.artifact.facts import merged_facts
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
@@ -133,6 +134,7 @@ def combined_config(
         license=licence,
         differences=_differences(agreement, configs),
         vocabulary=agreement.vocabulary.adapter.config.vocabulary,
+        architecture=merged_facts([config.architecture for config in configs]),
         generation_config=next((c.generation_config for c in configs if c.generation_config), {}),
         combination=combination,
         extra={"x-generator": f"ftt-hub {__version__}"},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import open_model
+from ftt_hub.checkpoint.spelling import alike, is_known
 from ftt_hub.checkpoint.view import named_as, stored
 from ftt_hub.errors import ExtractionError
 from ftt_hub.extraction.builder import AdapterBuilder
@@ -47,6 +49,7 @@ def extract_full(
             check_claim(tuned.folder, given.fine_tuned_id)
             shown, shown_headers = named_as(stored(source_headers), tuned, tuned_headers)
             _refuse_homeless(shown_headers)
+            _warn_of_names(source_headers, shown_headers)
             AdapterBuilder(
                 Model(source, source_headers), Model(shown, shown_headers), out,
                 given, coding, sketch, workers, progress or Silent(), trial,
@@ -65,3 +68,17 @@ def _refuse_homeless(tuned: ModelHeaders) -> None:
             found=", ".join(homeless[:5]) + more,
             hint="Remove them from the fine-tuned checkpoint, or name its real source base.",
         )
+
+
+def _warn_of_names(source: ModelHeaders, tuned: ModelHeaders) -> None:
+    """Say where names alone decide although each model has names of its own."""
+    mine, theirs = stored(source), stored(tuned)
+    if tuned.respelling is None and not alike(mine.shapes, theirs.shapes):
+        more, fewer = theirs.shapes.keys() - mine.shapes.keys(), mine.shapes.keys() - theirs.shapes
+        if more and fewer and not is_known(source.config):
+            warnings.warn(
+                "transformers does not know this architecture, so that tensors are matched by name "
+                f"alone: {len(more)} only the fine-tuned model has ({min(more)}), "
+                f"{len(fewer)} only the source base ({min(fewer)})",
+                stacklevel=4,
+            )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ftt_hub.artifact.facts import MAX_NAMES, TensorFacts
+from ftt_hub.artifact.facts import TensorFacts
 from ftt_hub.artifact.index import UNCHANGED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.checkpoint import vocabulary
@@ -120,6 +120,6 @@ class Manifest:
         masks = {e.name for e in entries if e.role == UNCHANGED and e.name in self.facts.unknown}
         return replace(
             self.facts.both,
-            buffers=frozenset(sorted(untrained | masks)[:MAX_NAMES]),
+            buffers=frozenset(untrained | masks),
             config=changed,
-        )
+        ).short()

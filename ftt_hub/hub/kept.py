@@ -49,14 +49,19 @@ def capacity() -> int:
 
 
 def cache_folder(kind: str) -> Path:
-    """Where this package keeps what can be made again, by kind, such as ``"ranges"``."""
-    from huggingface_hub import constants
+    """Where this package keeps what can be made again, by kind, such as ``"ranges"``.
 
-    return Path(constants.HF_HOME) / "ftt-hub" / kind
+    By the rules of huggingface_hub, which is not imported for it: that takes longer than reading.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or str(Path(caches) / "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "ftt-hub" / kind
 
 
 def _folder() -> Path:
-    return cache_folder("ranges")
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "ftt-hub" / "ranges"
 
 
 def _place(name: str, commit: str, filename: str, start: int, length: int) -> Path:

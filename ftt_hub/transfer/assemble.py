@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,6 +102,26 @@ def blocks_of(
             axes = sorted(inside.axes, key=lambda axis: -axis.target)
             selected = _selected(block, inside.target, [(axis.size, axis.target) for axis in axes])
             yield selected, inside.source, [(axis.size, axis.source) for axis in axes]
+
+
+def gathered(
+    container: Container, entries: Mapping[str, TensorEntry], made: Arrangement, dtype: DType
+) -> DeltaBlock:
+    """The deltas of an arrangement as one block; "no change" where nothing is stored."""
+    hi = np.full(made.count, dtype.sign_bit, dtype.numpy)
+    lo: Bits | None = None
+    for piece in made.pieces:
+        entry = entries[piece.name]
+        if entry.slot is None:
+            continue
+        for block, first, loops in blocks_of(container, entry, piece):
+            shape = tuple(size for size, _ in loops)
+            strided(hi, first, loops)[...] = convert(block.hi, block.dtype, dtype).reshape(shape)
+            if block.lo is not None:
+                lo = np.zeros_like(hi) if lo is None else lo
+                low = convert(block.lo, block.dtype, dtype)
+                strided(lo, first, loops)[...] = low.reshape(shape)
+    return DeltaBlock(hi, lo, dtype)
 
 
 def _selected(block: DeltaBlock, start: int, loops: Loops) -> DeltaBlock:

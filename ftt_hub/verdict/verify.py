@@ -208,9 +208,12 @@ def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> Verdict:
     A large tokenizer on the Hub is downloaded only where rows have to be matched by token: where
     the hashes agree, or the number of rows does, it is not.
     """
-    same_rows = vocabulary.vocabulary_size(
-        adapter.config.source_base.config
-    ) == vocabulary.vocabulary_size(target.config)
+    facts = adapter.config.architecture
+    sizes = [
+        vocabulary.vocabulary_size(config) or (facts and facts.vocabulary_size)
+        for config in (adapter.config.source_base.config, target.config)
+    ]
+    same_rows = sizes[0] == sizes[1]
     same = has_same_tokens(adapter.config, target)
     if same_rows and not same:
         target = without_large_tokenizer(target)

@@ -162,6 +162,44 @@ def test_the_manifest_records_the_spelling_of_the_fine_tune(family: Family, tmp_
         assert recorded is None or recorded["by_architecture"]
 
 
+def test_adapters_of_differently_spelled_copies_of_one_base_are_combined(
+    family: Family, tmp_path: Path
+) -> None:
+    paths, folders = family.paths, {}
+    for source, tuned in (("original", "original"), ("run-time", "run-time")):
+        folders[source] = tmp_path / source
+        ftt_hub.extract(paths["source", source], paths["tuned", tuned], folders[source])
+    alike = ftt_hub.combine(
+        [(folders["original"], 0.5), (folders["original"], 0.25)], tmp_path / "a"
+    )
+    for first, second in (("original", "run-time"), ("run-time", "original")):
+        out = tmp_path / f"{first}-{second}"
+        ftt_hub.combine([(folders[first], 0.5), (folders[second], 0.25)], out)
+        ftt_hub.apply(out, paths["target", "original"], tmp_path / f"{out.name}-model")
+        ftt_hub.apply(alike.folder, paths["target", "original"], tmp_path / f"{out.name}-same")
+        models = [
+            family.loaded(tmp_path / f"{out.name}-{n}", "original") for n in ("model", "same")
+        ]
+        assert not wrong(*models)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_sparse_patch_changes_the_bases_own_tensors(
+    family: Family, spelling: str, tmp_path: Path
+) -> None:
+    base = family.paths["source", spelling]
+    adapter = ftt_hub.extract(
+        family.paths["source", "original"], family.paths["tuned", "run-time"], tmp_path / "adapter"
+    )
+    ftt_hub.convert_to_sparse_patch(adapter, base, tmp_path / "patch.safetensors")
+    state, patch = load_file(base / "model.safetensors"), load_file(tmp_path / "patch.safetensors")
+    for name in [n.removesuffix(".idx") for n in patch if n.endswith(".idx")]:
+        state[name].view(-1)[patch[f"{name}.idx"].long()] = patch[f"{name}.val"]
+    patched = tmp_path / "patched"
+    ftt_hub.apply(adapter, base, patched)
+    assert not wrong(state, load_file(patched / "model.safetensors"))
+
+
 def test_tensors_that_are_no_parameters_are_named(family: Family, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     family.models["tuned"].save_pretrained(tuned, save_original_format=False)

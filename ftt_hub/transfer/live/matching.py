@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from ftt_hub.transfer.live.shards import reshard, together
 from ftt_hub.transfer.live.steps import ReplaceStep, Step, SumStep, arranged_pieces, tensor_pieces
 from ftt_hub.transfer.plan import TensorPlan, TransferPlan
 from ftt_hub.transfer.prepare import plan_for, refuse_impossible
+from ftt_hub.transfer.target_facts import source_facts
+from ftt_hub.transfer.ties import Ties
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,6 +89,20 @@ def _changes(entry: TensorEntry) -> bool:
     return entry.slot is not None or entry.role == ALIAS
 
 
+def _with_copies(adapter: Adapter) -> dict[str, TensorEntry]:
+    """The adapter's entries, and an alias for every other name of a tied group."""
+    entries = adapter.container.entries
+    facts = source_facts(adapter.config, entries)
+    ties, result = Ties(facts, facts, entries, {}), dict(entries)
+    for name in {*facts.ties, *facts.ties.values()} - entries.keys():
+        entry = ties.entry(name)
+        if entry is not None:
+            result[name] = replace(
+                entry, name=name, role=ALIAS, of=entry.name, slot=None, blocks=(), source_rows=None
+            )
+    return result
+
+
 class Matcher:
     """Matches one adapter with one model.
 
@@ -102,7 +118,7 @@ class Matcher:
     ) -> None:
         reshard(model)
         self._adapter, self._model = adapter, model
-        self._entries = adapter.container.entries
+        self._entries = _with_copies(adapter)
         self._tensors: dict[str, torch.Tensor] = {}
         self._tensors.update(model.named_parameters(remove_duplicate=False))
         self._tensors.update(model.named_buffers(remove_duplicate=False))
@@ -123,6 +139,7 @@ class Matcher:
             self._places[name] = place_of(name, self._tensors[name])
         headers = self._headers()
         plan = plan_for(self._adapter.headers, headers)
+        self._refuse_untying(plan)
         report = self._report(plan, headers)
         with together(place.tensor for place in self._places.values()):
             if report.status is Status.REJECTED and force:
@@ -132,6 +149,26 @@ class Matcher:
         steps = tuple(self._steps(touched, plan))
         size = plan.vocabulary_size if any(isinstance(s, ReplaceStep) for s in steps) else None
         return Match(steps, report, size)
+
+    def _refuse_untying(self, plan: TransferPlan) -> None:
+        """Refuse changes of their own for names that are one parameter here.
+
+        Raises:
+            UnsupportedError: Fine-tuning untied what this model ties.
+        """
+        first: dict[int, tuple[str, TensorEntry | None]] = {}
+        for name, tensor in self._tensors.items():
+            planned = plan.tensors.get(name)
+            if planned is None:
+                continue
+            other, entry = first.setdefault(id(tensor), (name, planned.entry))
+            if entry is not planned.entry:
+                raise UnsupportedError(
+                    f"fine-tuning untied {name} from {other}, which are one parameter of the model",
+                    where=self._adapter.label,
+                    hint="Load it with ftt_hub.AutoTransferModel…(adapter, base_model=…), which "
+                    "unties them.",
+                )
 
     def _touches(self, parameter: str) -> bool:
         made = self._map.parameters[parameter]

@@ -14,13 +14,11 @@ from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.reader import Container
 from ftt_hub.checkpoint.arrangement import Arrangement
 from ftt_hub.checkpoint.tracing import TracedTensor
-from ftt_hub.checkpoint.view import strided
 from ftt_hub.errors import NonFiniteError
 from ftt_hub.tensors import torch_delta
 from ftt_hub.tensors.delta_block import DeltaBlock
-from ftt_hub.tensors.dtypes import Bits, DType, wider
-from ftt_hub.tensors.rounding import convert
-from ftt_hub.transfer.assemble import blocks_of, range_elements, whole_rows
+from ftt_hub.tensors.dtypes import Bits, wider
+from ftt_hub.transfer.assemble import gathered, range_elements, whole_rows
 from ftt_hub.transfer.live import on_device, undo
 from ftt_hub.transfer.live.places import Held, Place, Window
 
@@ -202,7 +200,7 @@ def arranged_pieces(
 
     def pieces() -> Iterator[tuple[int, DeltaBlock]]:
         for start, count in whole_rows(local.shape, range_elements(local.pieces)):
-            yield start, _gathered(container, entries, local.section(start, count), dtype)
+            yield start, gathered(container, entries, local.section(start, count), dtype)
 
     return pieces
 
@@ -217,23 +215,3 @@ def local_part(made: Arrangement, place: Place) -> Arrangement:
     for dimension, part_of in enumerate(window):
         made = made.narrow(dimension, part_of.start, part_of.stop - part_of.start)
     return made
-
-
-def _gathered(
-    container: Container, entries: Mapping[str, TensorEntry], made: Arrangement, dtype: DType
-) -> DeltaBlock:
-    """The deltas of an arrangement as one block; "no change" where nothing is stored."""
-    hi = np.full(made.count, dtype.sign_bit, dtype.numpy)
-    lo: Bits | None = None
-    for piece in made.pieces:
-        entry = entries[piece.name]
-        if entry.slot is None:
-            continue
-        for block, first, loops in blocks_of(container, entry, piece):
-            shape = tuple(size for size, _ in loops)
-            strided(hi, first, loops)[...] = convert(block.hi, block.dtype, dtype).reshape(shape)
-            if block.lo is not None:
-                lo = np.zeros_like(hi) if lo is None else lo
-                low = convert(block.lo, block.dtype, dtype)
-                strided(lo, first, loops)[...] = low.reshape(shape)
-    return DeltaBlock(hi, lo, dtype)
