@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftt_hub.artifact.facts import TensorFacts, facts_from_json
-from ftt_hub.artifact.manifest import validate
 from ftt_hub.checkpoint import inspections
 from ftt_hub.checkpoint.architecture import architecture_of
 from ftt_hub.checkpoint.meta_model import meta_model
+from ftt_hub.support.json_schema import validate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

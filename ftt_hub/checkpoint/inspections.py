@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.artifact.manifest import validate
 from ftt_hub.checkpoint.meta_model import text_of
 from ftt_hub.errors import FttError
 from ftt_hub.hub.kept import cache_folder
+from ftt_hub.support.json_schema import validate
 from ftt_hub.support.staging import write_atomic
 from ftt_hub.version import __version__
 
