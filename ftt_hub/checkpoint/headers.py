@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ftt_hub.checkpoint.reader import Checkpoint, read_json_file
 from ftt_hub.errors import CheckpointError, UnsupportedError
+from ftt_hub.support.model_files import MAX_COMPANION_BYTES, MAX_COMPANIONS, is_companion
 from ftt_hub.tensors.header import TensorInfo, parse_json
 
 TOKENIZER_FILES = (
@@ -37,6 +39,7 @@ class ModelHeaders:
         small_file: Reads a file such as ``"tokenizer.json"``; ``None`` when there is none.
         identities: File → hash of its content as the Hub tells it; empty for a local model.
         sizes: File → bytes, likewise.
+        companions: Paths of the files that it needs beside config and weights (`model_files`).
     """
 
     label: str
@@ -46,6 +49,7 @@ class ModelHeaders:
     small_file: Callable[[str], bytes | None]
     identities: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    companions: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -61,10 +65,21 @@ class ModelHeaders:
         data = self.small_file(name)
         if data is None:
             return None
-        value = parse_json(data, f"{self.label}/{name}")
+        value = parse_json(data, f"{self.label}/{name}", special_floats=True)
         if not isinstance(value, dict):
             raise CheckpointError("is not a JSON object", where=f"{self.label}/{name}")
         return value
+
+
+def companions_in(folder: Path) -> tuple[str, ...]:
+    """Paths of a local model's companion files, of bounded size and number."""
+    paths = [path.name for path in folder.iterdir() if path.is_file()]
+    for inner in folder.iterdir():
+        if inner.is_dir() and not inner.name.startswith("."):
+            paths += [f"{inner.name}/{path.name}" for path in inner.iterdir() if path.is_file()]
+    fitting = (p for p in paths if is_companion(p))
+    small = (p for p in fitting if (folder / p).stat().st_size <= MAX_COMPANION_BYTES)
+    return tuple(sorted(small)[:MAX_COMPANIONS])
 
 
 def headers_of(checkpoint: Checkpoint, *, commit: str | None = None) -> ModelHeaders:
@@ -89,7 +104,14 @@ def headers_of(checkpoint: Checkpoint, *, commit: str | None = None) -> ModelHea
         return path.read_bytes()
 
     config = read_json_file(folder / "config.json")
-    return ModelHeaders(checkpoint.label, commit, config, checkpoint.tensors, small_file)
+    return ModelHeaders(
+        checkpoint.label,
+        commit,
+        config,
+        checkpoint.tensors,
+        small_file,
+        companions=companions_in(folder),
+    )
 
 
 def refuse_quantized(headers: ModelHeaders) -> None:

@@ -20,7 +20,7 @@ from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.artifact.sketch import SKETCH_NAME, SketchMatch
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.checkpoint.remote import RemoteModel, without_large_tokenizer
+from ftt_hub.checkpoint.remote import PickledWeightsError, RemoteModel, without_large_tokenizer
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError
 from ftt_hub.registry.open import adapter_folder, adapter_headers, open_adapter
@@ -162,6 +162,8 @@ def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:
                 f"{ref}: the server ignores ranges; downloading all {size / 1e6:,.0f} MB of it"
             )
             warnings.warn(message, stacklevel=4)
+        except PickledWeightsError as error:
+            warnings.warn(f"{error.where}: a pickle, downloaded whole to be read", stacklevel=4)
     checkpoint, headers = open_model(target)
     with checkpoint:
         plan = plan_for(adapter, headers)
