@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from ftt_hub.checkpoint.reader import Checkpoint, read_json_file
 from ftt_hub.errors import CheckpointError, UnsupportedError
-from ftt_hub.support.model_files import MAX_COMPANION_BYTES, MAX_COMPANIONS, is_companion
+from ftt_hub.support.model_files import GENERATION_CONFIG, MAX_COMPANIONS, is_companion
 from ftt_hub.tensors.header import TensorInfo, parse_json
 
 TOKENIZER_FILES = (
@@ -23,7 +24,6 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "spiece.model",
 )
-BEHAVIOUR_FILES = ("chat_template.jinja", "generation_config.json")
 MAX_SMALL_BYTES = 64 << 20
 
 
@@ -70,16 +70,25 @@ class ModelHeaders:
             raise CheckpointError("is not a JSON object", where=f"{self.label}/{name}")
         return value
 
+    def generation_config(self) -> dict[str, Any] | None:
+        """The generation config; ``None`` when there is none, or none that is JSON, with a warning.
+
+        transformers too goes on without a file that it cannot read.
+        """
+        try:
+            return self.small_json(GENERATION_CONFIG)
+        except CheckpointError as error:
+            warnings.warn(f"ignored, as transformers does: {error}", stacklevel=2)
+            return None
+
 
 def companions_in(folder: Path) -> tuple[str, ...]:
-    """Paths of a local model's companion files, of bounded size and number."""
+    """Paths of a local model's companion files, of bounded number."""
     paths = [path.name for path in folder.iterdir() if path.is_file()]
     for inner in folder.iterdir():
         if inner.is_dir() and not inner.name.startswith("."):
             paths += [f"{inner.name}/{path.name}" for path in inner.iterdir() if path.is_file()]
-    fitting = (p for p in paths if is_companion(p))
-    small = (p for p in fitting if (folder / p).stat().st_size <= MAX_COMPANION_BYTES)
-    return tuple(sorted(small)[:MAX_COMPANIONS])
+    return tuple(sorted(filter(is_companion, paths))[:MAX_COMPANIONS])
 
 
 def headers_of(checkpoint: Checkpoint, *, commit: str | None = None) -> ModelHeaders:

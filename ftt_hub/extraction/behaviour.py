@@ -1,11 +1,11 @@
-"""What travels with Δ besides weights: tokenizer, chat template, generation config, differences."""
+"""What the manifest says of the fine-tuned model's behaviour: task, differences, generation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
+from ftt_hub.artifact.stored_files import stored_name
+from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.vocabulary import Tokens
 from ftt_hub.transfer.checks import config_differences
 
@@ -27,33 +27,6 @@ def task_type(model: ModelHeaders) -> str | None:
     return next((task for suffix, task in _TASKS if str(name).endswith(suffix)), None)
 
 
-def _differs(name: str, source: ModelHeaders, tuned: ModelHeaders) -> bool:
-    theirs = tuned.small_file(name)
-    if theirs is None:
-        return False
-    ours = source.small_file(name)
-    if ours is None or not name.endswith(".json"):
-        return ours != theirs
-    return ours != theirs and source.small_json(name) != tuned.small_json(name)
-
-
-def travelling_files(source: ModelHeaders, tuned: ModelHeaders) -> dict[str, bytes]:
-    """The fine-tuned model's tokenizer and behaviour files that differ from the source base's.
-
-    Tokenizer files belong together: when one differs, all travel.
-    """
-    tokenizer = [name for name in TOKENIZER_FILES if tuned.small_file(name) is not None]
-    names = tokenizer if any(_differs(name, source, tuned) for name in tokenizer) else []
-    names = [*names, *(name for name in BEHAVIOUR_FILES if _differs(name, source, tuned))]
-    return {name: data for name in names if (data := tuned.small_file(name)) is not None}
-
-
-def write_travelling(folder: Path, files: dict[str, bytes]) -> None:
-    """Write them into an adapter folder."""
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
 def differences(
     source: ModelHeaders,
     tuned: ModelHeaders,
@@ -62,7 +35,7 @@ def differences(
 ) -> dict[str, Any]:
     """What the config records: differing config keys, tokenizer files and added tokens."""
     before, after = tokens
-    tokenizer: dict[str, Any] = {"files": sorted(files)} if files else {}
+    tokenizer: dict[str, Any] = {"files": sorted(map(stored_name, files))} if files else {}
     if before is not None and after is not None and list(before) != list(after):
         known = set(before)
         added = [token for token in after if token is not None and token not in known]
@@ -73,5 +46,5 @@ def differences(
 
 def generation_config(tuned: ModelHeaders) -> dict[str, Any]:
     """The fine-tuned model's generation config, inlined into the adapter's."""
-    value = tuned.small_json("generation_config.json") or {}
+    value = tuned.generation_config() or {}
     return {key: item for key, item in value.items() if key != "transformers_version"}

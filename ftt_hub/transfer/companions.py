@@ -1,0 +1,107 @@
+"""The files beside config and weights of m_t + Δ: the target's, and what the adapter brings.
+
+The adapter's files replace the target's, for users expect the fine-tuned behaviour. Where it
+brings a tokenizer, processors or templates, no such file of the target stays beside them, since
+transformers might prefer it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.artifact.stored_files import stored_companions
+from ftt_hub.checkpoint.chat_templates import PROCESSOR_CONFIG, has_templates, without_template
+from ftt_hub.checkpoint.headers import ModelHeaders
+from ftt_hub.errors import CheckpointError
+from ftt_hub.support.model_files import is_code, is_processor, is_template, is_tokenizer
+
+
+class AdapterCompanions:
+    """The companion files that an adapter brings.
+
+    Attributes:
+        paths: Path in a model folder → name in the adapter.
+
+    Args:
+        config: The adapter's manifest, validated.
+        folder: The adapter's folder.
+    """
+
+    def __init__(self, config: AdapterConfig, folder: Path) -> None:
+        self.paths = stored_companions(config.files)
+        self._folder = folder
+
+    def read(self, path: str) -> bytes | None:
+        """A companion by its path in a model folder, ``None`` when the adapter has none."""
+        name = self.paths.get(path)
+        return None if name is None else (self._folder / name).read_bytes()
+
+    def replaces(self, path: str) -> bool:
+        """Whether a file of the target has no place beside the adapter's own."""
+        if path in self.paths and not is_code(path):
+            return True
+        groups = (is_tokenizer, is_processor)
+        if any(belongs(path) and any(map(belongs, self.paths)) for belongs in groups):
+            return True
+        return is_template(path) and self.brings_template
+
+    @property
+    def brings_template(self) -> bool:
+        """Whether it has a chat template in any form."""
+        return has_templates(self.read, self.paths)
+
+
+def _from_target(target: ModelHeaders, brought: AdapterCompanions) -> Iterator[tuple[str, bytes]]:
+    for path in target.companions:
+        if brought.replaces(path):
+            continue
+        try:
+            data = target.small_file(path)
+        except CheckpointError as error:
+            warnings.warn(f"left out of the result: {error}", stacklevel=2)
+            continue
+        if data is None:
+            continue
+        if path == PROCESSOR_CONFIG and brought.brings_template:
+            data = without_template(data)
+        yield path, data
+
+
+def _code(
+    target: ModelHeaders, brought: AdapterCompanions, label: str
+) -> Iterator[tuple[str, bytes]]:
+    """The adapter's code where the target has no file of that name; the target's own stays."""
+    for path in filter(is_code, brought.paths):
+        data = brought.read(path)
+        own = target.small_file(path) if path in target.companions else None
+        if own is None and data is not None:
+            warnings.warn(
+                f"{label} brings the code {path}: read it before you load the result with "
+                "trust_remote_code=True",
+                stacklevel=2,
+            )
+            yield path, data
+        elif own != data:
+            warnings.warn(f"the target's own {path} is kept, not that of {label}", stacklevel=2)
+
+
+def companions(
+    target: ModelHeaders, config: AdapterConfig, adapter: Path
+) -> Iterator[tuple[str, bytes]]:
+    """Path and content of every companion of the result, one in memory at a time.
+
+    Args:
+        target: The target's headers.
+        config: The adapter's manifest.
+        adapter: The adapter's folder.
+    """
+    brought = AdapterCompanions(config, adapter)
+    yield from _from_target(target, brought)
+    yield from _code(target, brought, config.fine_tuned.id)
+    for path in brought.paths:
+        data = None if is_code(path) else brought.read(path)
+        if data is not None:
+            yield path, data
