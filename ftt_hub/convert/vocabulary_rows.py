@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -31,7 +31,10 @@ def _saved_rows(tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
 
 def _vocabulary_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Input and output embeddings by path."""
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    ends: list[Any] = [
+        model.get_input_embeddings(),
+        model.get_output_embeddings(),  # type: ignore[no-untyped-call]
+    ]
     kept = [module for module in ends if module is not None]
     return {
         path: module for path, module in model.named_modules() if any(module is m for m in kept)
@@ -70,7 +73,7 @@ def resize_to_saved(model: PreTrainedModel, tensors: Mapping[str, TensorInfo]) -
             if id(old) in made:
                 module.register_parameter(name, made[id(old)])
                 _tell_rows(module, made[id(old)].shape[0])
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = int(model.get_input_embeddings().get_parameter("weight").shape[0])
     model.config.get_text_config().vocab_size = rows
     return rows
 

@@ -70,22 +70,19 @@ def _from_target(target: ModelHeaders, brought: AdapterCompanions) -> Iterator[t
         yield path, data
 
 
-def _code(
-    target: ModelHeaders, brought: AdapterCompanions, label: str
-) -> Iterator[tuple[str, bytes]]:
+def _code(target: ModelHeaders, brought: AdapterCompanions, label: str) -> dict[str, bytes]:
     """The adapter's code where the target has no file of that name; the target's own stays."""
-    for path in filter(is_code, brought.paths):
-        data = brought.read(path)
-        own = target.small_file(path) if path in target.companions else None
-        if own is None and data is not None:
-            warnings.warn(
-                f"{label} brings the code {path}: read it before you load the result with "
-                "trust_remote_code=True",
-                stacklevel=2,
-            )
-            yield path, data
-        elif own != data:
-            warnings.warn(f"the target's own {path} is kept, not that of {label}", stacklevel=2)
+    found = {path: brought.read(path) or b"" for path in filter(is_code, brought.paths)}
+    own = {path: target.small_file(path) for path in found if path in target.companions}
+    differ = [path for path, data in own.items() if data != found[path]]
+    new = {path: data for path, data in found.items() if path not in own}
+    if differ:
+        message = f"the target's own {', '.join(differ)} is kept, not that of {label}"
+        warnings.warn(message, stacklevel=2)
+    if new:
+        message = f"{label} brings the code {', '.join(new)}: read it before you load the result"
+        warnings.warn(f"{message} with trust_remote_code=True", stacklevel=2)
+    return new
 
 
 def companions(
@@ -100,7 +97,7 @@ def companions(
     """
     brought = AdapterCompanions(config, adapter)
     yield from _from_target(target, brought)
-    yield from _code(target, brought, config.fine_tuned.id)
+    yield from _code(target, brought, config.fine_tuned.id).items()
     for path in brought.paths:
         data = None if is_code(path) else brought.read(path)
         if data is not None:
