@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ftt_hub.checkpoint.no_weights import no_weights
 from ftt_hub.checkpoint.pickled import PickledFile
 from ftt_hub.errors import CheckpointError
 from ftt_hub.support import model_files
 from ftt_hub.support.closing import Closing
+from ftt_hub.support.no_weights import no_weights
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo, parse_json

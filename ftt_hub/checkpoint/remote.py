@@ -9,7 +9,6 @@ import numpy as np
 
 from ftt_hub import hub
 from ftt_hub.checkpoint.headers import MAX_SMALL_BYTES, ModelHeaders
-from ftt_hub.checkpoint.no_weights import no_weights
 from ftt_hub.errors import CheckpointError, FttError
 from ftt_hub.hub.model_download import MAX_CONFIG_BYTES
 from ftt_hub.support.model_files import (
@@ -20,6 +19,7 @@ from ftt_hub.support.model_files import (
     chosen_weights,
     may_be_tokenizer,
 )
+from ftt_hub.support.no_weights import no_weights
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.refs import is_repository_name
 from ftt_hub.tensors.dtypes import Bits

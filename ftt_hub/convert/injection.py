@@ -9,9 +9,10 @@ from typing import Any
 
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.convert import skeleton
-from ftt_hub.convert.peft_folder import PeftFolder
+from ftt_hub.convert.peft_folder import WEIGHTS, PeftFolder
 from ftt_hub.convert.vocabulary_rows import resize_to_saved
 from ftt_hub.errors import CheckpointError
+from ftt_hub.tensors.file import SafetensorsFile
 
 HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight")
 _LISTED = 5
@@ -79,6 +80,23 @@ def inject(base: Checkpoint, adapter: PeftFolder) -> Injected:
     return Injected(made, keys, rows)
 
 
+def _is_copy(adapter: PeftFolder, name: str) -> bool:
+    """Whether a tensor is only a second copy of a saved module's.
+
+    PEFT writes embeddings that are among the modules to save once more, under their own name
+    inside the wrapper, and ignores that copy when it loads them.
+    """
+    other = name.replace(".modules_to_save.", ".")
+    if name == other or not {name, other} <= adapter.tensors.keys():
+        return False
+    first, second = adapter.tensors[name], adapter.tensors[other]
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False
+    with SafetensorsFile(adapter.folder / WEIGHTS) as file:
+        bits = [file.read_bits(info, 0, info.count) for info in (first, second)]
+    return bool((bits[0] == bits[1]).all())
+
+
 def _require_complete(
     adapter: PeftFolder, base: Checkpoint, unexpected: Sequence[str], missing: Sequence[str]
 ) -> None:
@@ -93,6 +111,7 @@ def _require_complete(
     Raises:
         CheckpointError: There are some; the message lists them.
     """
+    unexpected = [name for name in unexpected if not _is_copy(adapter, name)]
     lost = [name for name in missing if not any(part in name for part in _SHARED)]
     for names, what, hint in (
         (unexpected, "have no counterpart in the base", f"Is {base.label} the right base?"),

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _PREFIX = "base_model.model."
-_WRAPPED = re.compile(r"\.(base_layer|original_module|modules_to_save(\.default)?)(?=\.)")
+_WRAPPED = re.compile(
+    r"\.(token_adapter|base_layer|original_module|modules_to_save(\.default)?)(?=\.)"
+)
 
 
 def _saved_rows(tensors: Mapping[str, TensorInfo]) -> dict[str, int]:

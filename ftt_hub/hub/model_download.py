@@ -20,6 +20,7 @@ from ftt_hub.support.model_files import (
     chosen_weights,
     is_companion,
 )
+from ftt_hub.support.no_weights import no_weights
 from ftt_hub.tensors.header import parse_json
 from ftt_hub.tensors.weight_index import check_explicit_weights, checked_weight_map
 
@@ -77,14 +78,18 @@ def companions_of(files: Mapping[str, RemoteFile]) -> list[str]:
 
 
 def _select(name: str, commit: str) -> tuple[list[str], list[str]]:
-    """Companions and weights to fetch, from the repository's list of files."""
+    """Companions and weights to fetch, from the repository's list of files.
+
+    Raises:
+        CheckpointError: It holds no weights that transformers loads.
+    """
     files = describe(name, commit).files
     value = _json(name, commit, CONFIG, MAX_CONFIG_BYTES) if CONFIG in files else {}
     config = value if isinstance(value, dict) else {}
     chosen, mapping = weights_of(name, commit, files, config)
     small = [path for path in (CONFIG,) if path in files] + companions_of(files)
     if chosen is None:
-        return small, []
+        raise no_weights(files, lambda path: read_file(name, commit, path, MAX_CONFIG_BYTES), name)
     return small, [chosen, *sorted(set(mapping.values()) & files.keys())]
 
 
@@ -118,7 +123,7 @@ def download_model(name: str, commit: str) -> Path:
 
     Raises:
         RefError: No such repository or revision.
-        CheckpointError: The config or the index is malformed.
+        CheckpointError: The config or the index is malformed, or there are no weights.
         HubError: The Hub does not answer, and the cache does not hold the model.
     """
     selection = _kept_selection(name, commit)
@@ -128,5 +133,6 @@ def download_model(name: str, commit: str) -> Path:
         selection = _select(name, commit)
         keep(name, commit, _SELECTION, 0, json.dumps(selection).encode(), 0)
     small, weights = selection
-    folder = _fetch(name, commit, small)
-    return _fetch(name, commit, weights) if weights else folder
+    if small:
+        _fetch(name, commit, small)
+    return _fetch(name, commit, weights)
