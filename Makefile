@@ -4,6 +4,7 @@
 # make test-pure    what runs where there is no compiled code, without it
 # make test-hub-1   the registry tests with huggingface_hub 1.31
 # make test-olah    the read path against olah, a server from PyPI
+# make docs   the documentation site, in build/site
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ PURE_TESTS := tests/tensors/test_delta.py tests/codecs tests/extraction/test_cod
 HUB_TESTS := tests/registry/test_registries.py tests/hub/test_ranged_reads.py \
   tests/hub/test_failures.py tests/catalogue/test_browse.py tests/cli/test_hub_cli.py
 
-.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah check bench install clean
+.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah check docs bench install clean
 
 install: $(STAMP)
 
@@ -43,8 +44,9 @@ study-small study: install
 	$(BIN)/python examples/controlled_study/run.py report build/study/$(STUDY).json \
 	  --out build/study/$(STUDY)
 
+# A worker per core; the tests of a file stay together, since they share what its fixtures build.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # What users have where there is no C compiler and no wheel: the same bits by NumPy.
 test-pure: install
@@ -72,6 +74,11 @@ test-olah: install
 
 check: install
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) scripts/check
+
+# Broken links, unknown anchors, missing references and anything loaded from elsewhere are errors.
+docs: install
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build
+	@echo "docs: build/site/index.html"
 
 bench: install
 	$(BIN)/python benchmarks/apply.py

@@ -12,8 +12,7 @@ from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.artifact.stored_files import stored_companions
-from ftt_hub.combining.agreement import Agreement
-from ftt_hub.combining.inputs import Input
+from ftt_hub.combining.inputs import Agreement, Input
 from ftt_hub.combining.recipe import Recipe
 from ftt_hub.extraction.summary import digest, summary
 from ftt_hub.support.licences import combine_licences
@@ -67,8 +66,8 @@ def _union(lists: Iterable[Sequence[str]]) -> list[str]:
 def combined_licence(agreement: Agreement, recipe: Recipe) -> tuple[str | None, list[str]]:
     """The licence of the result, and conflicts between those of the parents."""
     licences = {ref_of(i.adapter): i.adapter.config.license for i in agreement.inputs}
-    found, conflicts = combine_licences(licences)
-    return recipe.license or found, conflicts
+    combined, conflicts = combine_licences(licences)
+    return recipe.license or combined, conflicts
 
 
 def travelling(agreement: Agreement) -> tuple[dict[str, Path], list[str]]:
@@ -77,21 +76,21 @@ def travelling(agreement: Agreement) -> tuple[dict[str, Path], list[str]]:
     The tokenizer is that of the input that changed it; of processors, templates and generation
     configs those of the first input that has them are taken.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     notes = []
     order = (agreement.vocabulary, *(i for i in agreement.inputs if i is not agreement.vocabulary))
     holder = next((i for i in order if _carries(i, may_be_tokenizer)), None)
     if holder is not None:
-        found.update(_carries(holder, lambda path: may_be_tokenizer(path) or is_code(path)))
+        files.update(_carries(holder, lambda path: may_be_tokenizer(path) or is_code(path)))
     for belongs, what in _GROUPS:
-        having = [(item, files) for item in agreement.inputs if (files := _carries(item, belongs))]
+        having = [(item, own) for item in agreement.inputs if (own := _carries(item, belongs))]
         if not having:
             continue
-        first, files = having[0]
-        found.update(files)
+        first, own = having[0]
+        files.update(own)
         if len({_hashes(item, belongs) for item, _ in having}) > 1:
             notes.append(f"{what} differs between adapters: that of {first.label} is used")
-    return found, notes
+    return files, notes
 
 
 def _carries(item: Input, belongs: Callable[[str], bool]) -> dict[str, Path]:
