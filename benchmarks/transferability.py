@@ -1,7 +1,7 @@
 """How well does each depth of `verify` predict what a transfer recovers?
 
 Run from the repository: ``python benchmarks/transferability.py`` (minutes, two cores) or
-``--large --model ID`` (a GPU). ``--write`` makes `ftt_hub/verdict/calibration.json`, from which
+``--large --model ID`` (a GPU). ``--write`` makes `ftt_hub/transfer/calibration.json`, from which
 `verify` takes its thresholds. Every figure is printed with its interval.
 
 For each seed, fine-tune and target: recovered share = (L(m_t) − L(m_t + Δ)) / (L(m_t) − L(FT(m_t)))
@@ -40,7 +40,7 @@ from ftt_hub.loss import measure, read_text  # noqa: E402
 from ftt_hub.verdict.options import TextOptions  # noqa: E402
 from ftt_hub.version import __version__  # noqa: E402
 
-OUT = ROOT / "ftt_hub" / "verdict" / "calibration.json"
+OUT = ROOT / "ftt_hub" / "transfer" / "calibration.json"
 SEEDS = (0, 1)
 TOKENS, WINDOW = 3000, 64
 USEFUL = 0.5

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from ftt_hub.cli.options import json_option, registry_option, workers_option
 
+from ftt_hub.support.findings import DEPTHS
+
 if TYPE_CHECKING:
     from ftt_hub.verdict.report import Verdict
 
@@ -38,7 +40,7 @@ class Scales(click.ParamType[tuple[float, ...]]):
 @click.option("--target", metavar="MODEL", help="Folder or Hub reference to check the fit with.")
 @click.option(
     "--depth",
-    type=click.Choice(["headers", "sketch", "weights", "loss"]),
+    type=click.Choice(DEPTHS),
     help="headers (default): no weights are read; sketch: some kilobytes of them; "
     "weights: all, exactly; loss: the models are run on --text.",
 )

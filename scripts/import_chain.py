@@ -10,7 +10,7 @@ from functools import cache
 
 import grimp
 
-LONGEST = 12
+LONGEST = 25
 
 
 def circles(graph: grimp.ImportGraph) -> list[set[str]]:

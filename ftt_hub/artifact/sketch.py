@@ -1,15 +1,14 @@
 """The sketch: a small sample of the source base that tells a relative from a stranger.
 
-Two models of the same shape need have nothing in common; adding Δ to a stranger gives noise and
-no error. The sketch holds up to 256 short runs of the source base's weights, spread over its
-matrices in proportion to their size. Reading the same places from a target gives an estimate of
-cos(m_t, m_s) and ‖m_t − m_s‖ / ‖m_s‖, without having the source base.
+Two models of the same shape may have nothing in common. Adding Δ to a stranger then gives noise
+and no error. The sketch has up to 256 short runs of the source base's weights, spread over its
+matrices in proportion to their size. Reading the same runs from a target shows how far the two
+models are apart, without the source base; `ftt_hub.transfer.lineage` judges it.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub.errors import CheckpointError, IntegrityError
-from ftt_hub.support.findings import Finding, accepted, rejected, warned
 from ftt_hub.support.staging import write_atomic
 from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.file import SafetensorsFile
@@ -28,15 +26,11 @@ from ftt_hub.tensors.rounding import widen
 SKETCH_NAME = "sketch.safetensors"
 MAX_RUNS = 256
 SHARE = 0.0005
-"""At most this part of the source base's bytes …"""
+"""Largest share of the source base's bytes that is sampled, between the two limits below."""
 FLOOR_BYTES = 16 * 1024
-"""… but enough to decide on tiny models too …"""
+"""So much is sampled of a tiny model too, so that there is enough to decide on."""
 CEILING_BYTES = 512 * 1024
-"""… and no more than this on large ones: 256 runs of 2 KB settle the question."""
-
-UNRELATED_BELOW = 0.25
-DRIFTED_BELOW = 0.9
-"""Cosines of independent models lie within ±0.05, those of successive versions above 0.9."""
+"""No more is sampled of a large model: 256 runs of 2 KB are enough."""
 
 Run = tuple[int, int]
 
@@ -75,41 +69,6 @@ class RunSums:
     agree: int
 
 
-@dataclass(frozen=True)
-class SketchMatch:
-    """What comparing a sketch with a target showed.
-
-    Attributes:
-        cosine: Estimate of cos(m_t, m_s) over all sampled weights; NaN without samples.
-        distance: Estimate of ‖m_t − m_s‖ / ‖m_s‖; NaN without samples.
-        samples: Weights compared.
-        runs: The sums of each run, from which `verdict.lineage` makes estimates with intervals.
-    """
-
-    cosine: float
-    distance: float
-    samples: int
-    runs: tuple[RunSums, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """``identical``, ``same lineage``, ``drifted``, ``unrelated`` or ``unknown``."""
-        if not self.samples:
-            return "unknown"
-        return classify(self.cosine, self.distance)
-
-
-def classify(cosine: float, distance: float) -> str:
-    """``identical``, ``same lineage``, ``drifted``, ``unrelated`` or ``unknown`` (not finite)."""
-    if not math.isfinite(cosine) or not math.isfinite(distance):
-        return "unknown"
-    if distance == 0:
-        return "identical"
-    if cosine < UNRELATED_BELOW:
-        return "unrelated"
-    return "drifted" if cosine < DRIFTED_BELOW else "same lineage"
-
-
 def _eligible(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
     """Float matrices in name order; norms and biases look alike in strangers."""
     return sorted(
@@ -119,7 +78,7 @@ def _eligible(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
 
 
 def plan_runs(tensors: Iterable[TensorInfo]) -> dict[str, tuple[Run, ...]]:
-    """The places to sample: evenly spaced over all matrices, each within one row."""
+    """The runs to sample: evenly spaced over all matrices, each within one row."""
     matrices = _eligible(tensors)
     total = sum(t.count for t in matrices)
     if not total:
@@ -192,17 +151,17 @@ def read_sketch(folder: Path) -> Sketch | None:
             runs = _runs_from(parse_json(file.metadata.get("runs", "").encode(), str(path)), path)
             values = {}
             for name, info in file.tensors.items():
-                places = runs.get(name, ())
-                if not info.dtype.is_float or sum(n for _, n in places) != info.count:
+                sampled = runs.get(name, ())
+                if not info.dtype.is_float or sum(n for _, n in sampled) != info.count:
                     raise IntegrityError(f"the runs of {name!r:.100} do not add up", where=path)
-                values[name] = (info.dtype, places, file.read_bits(info, 0, info.count))
+                values[name] = (info.dtype, sampled, file.read_bits(info, 0, info.count))
     except CheckpointError as error:
         raise IntegrityError(f"damaged: {error.what}", where=path) from error
     return Sketch(values)
 
 
 Locate = Callable[[str, int], tuple[str, int] | None]
-"""Maps a sampled tensor and element to the target's tensor and element, ``None``: not there."""
+"""Maps a sampled tensor and element to the target's; ``None``: the target does not have it."""
 
 
 def compare(
@@ -210,53 +169,40 @@ def compare(
     tensors: Mapping[str, TensorInfo],
     read_bits: Callable[[str, int, int], Bits],
     locate: Locate = lambda name, element: (name, element),
-) -> SketchMatch:
-    """Read the sampled places from a target and compare."""
+) -> tuple[RunSums, ...]:
+    """Read the sampled runs from a target and compare them, leaving out what it does not have.
+
+    Args:
+        sketch: The source base's sketch.
+        tensors: The target's tensors.
+        read_bits: Reads bits of a target's tensor by name, first element and count.
+        locate: Where the target has an element.
+    """
     sums: list[RunSums] = []
     for name, (dtype, runs, bits) in sketch.values.items():
         done = 0
         for start, count in runs:
-            ours = widen(bits[done : done + count], dtype).astype(np.float64)
+            source = widen(bits[done : done + count], dtype).astype(np.float64)
             done += count
-            place = locate(name, start)
-            info = None if place is None else tensors.get(place[0])
-            if place is None or info is None or not info.dtype.is_float:
+            location = locate(name, start)
+            info = None if location is None else tensors.get(location[0])
+            if location is None or info is None or not info.dtype.is_float:
                 continue
-            if place[1] + count > info.count:
+            if not count or location[1] + count > info.count:
                 continue
-            theirs = widen(read_bits(info.name, place[1], count), info.dtype).astype(np.float64)
-            sums.append(_sums(name, ours, theirs))
-    return match_of(sums)
+            target = widen(read_bits(info.name, location[1], count), info.dtype)
+            sums.append(_sums(name, source, target.astype(np.float64)))
+    return tuple(sums)
 
 
-def _sums(name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> RunSums:
-    change = theirs - ours
+def _sums(name: str, source: NDArray[np.float64], target: NDArray[np.float64]) -> RunSums:
+    change = target - source
     return RunSums(
-        name, ours.size, float(np.dot(ours, ours)), float(np.dot(theirs, theirs)),
-        float(np.dot(ours, change)), float(np.dot(change, change)),
-        int(np.count_nonzero(np.sign(ours) == np.sign(theirs))),
-    )  # fmt: skip
-
-
-def match_of(runs: Iterable[RunSums]) -> SketchMatch:
-    """Cosine and distance over all sampled weights together."""
-    found = tuple(runs)
-    samples = sum(run.count for run in found)
-    source, target = sum(run.source for run in found), sum(run.target for run in found)
-    if not source or not target:
-        return SketchMatch(math.nan, math.nan, samples, found)
-    dot = source + sum(run.cross for run in found)
-    distance = math.sqrt(sum(run.difference for run in found) / source)
-    return SketchMatch(dot / math.sqrt(source * target), distance, samples, found)
-
-
-def judge(match: SketchMatch) -> Finding:
-    """The finding of a comparison."""
-    facts = f"cosine {match.cosine:.3f}, distance {match.distance:.4f}, {match.samples} weights"
-    if match.verdict == "unknown":
-        return warned("sketch", "none of the sampled places is in the target: lineage unknown")
-    if match.verdict == "unrelated":
-        return rejected("sketch", f"the weights are unrelated to the source base ({facts})")
-    if match.verdict == "drifted":
-        return warned("sketch", f"the target has drifted far from the source base ({facts})")
-    return accepted("sketch", f"{match.verdict} as the source base ({facts})")
+        name=name,
+        count=source.size,
+        source=float(np.dot(source, source)),
+        target=float(np.dot(target, target)),
+        cross=float(np.dot(source, change)),
+        difference=float(np.dot(change, change)),
+        agree=int(np.count_nonzero(np.sign(source) == np.sign(target))),
+    )

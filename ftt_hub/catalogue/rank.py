@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ftt_hub.catalogue.browse import BrowseEntry, Query, browse_page
 from ftt_hub.errors import FttError
 from ftt_hub.registry.open import adapter_headers, open_adapter
-from ftt_hub.support.findings import CompatibilityReport, Finding, Status, rejected, warned
+from ftt_hub.support.findings import DEPTHS, CompatibilityReport, Finding, Status, rejected, warned
 from ftt_hub.support.paths import PathLike
 from ftt_hub.verdict.options import TextOptions
 from ftt_hub.verdict.report import Verdict
@@ -21,7 +21,6 @@ from ftt_hub.verdict.verify import verify_target
 
 SKETCHES, RUNS = 16, 4
 SCALES = (0.5, 1.0)
-_DEPTHS = ("headers", "sketch", "weights", "loss")
 _FIT = (Status.REJECTED, Status.WARNED, Status.ACCEPTED)
 
 
@@ -120,7 +119,7 @@ def _order(reports: dict[str, CompatibilityReport]) -> list[str]:
 def _key(report: CompatibilityReport) -> tuple[float, ...]:
     """Usable first, then deeper evidence, then more of what that depth promises."""
     usable = float(report.status is not Status.REJECTED)
-    depth = float(_DEPTHS.index(report.depth))
+    depth = float(DEPTHS.index(report.depth))
     return (usable, depth, *_promise(report), float(_FIT.index(report.status)))
 
 

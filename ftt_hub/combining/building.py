@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ftt_hub.artifact import card
-from ftt_hub.artifact.folder import CARD_NAME, list_files
+from ftt_hub.artifact.folder_writer import write_folder
 from ftt_hub.artifact.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, CodecSpec, Fidelity
-from ftt_hub.artifact.reader import container_files
+from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity
 from ftt_hub.artifact.slots import SlotStore
-from ftt_hub.artifact.writer import write_container
 from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.combining.inputs import CombinedTensor, values_of
@@ -26,9 +22,10 @@ from ftt_hub.errors import ExtractionError, IntegrityError
 from ftt_hub.extraction.choice import Chooser
 from ftt_hub.extraction.encoding import TensorResult, codec_for, rounded
 from ftt_hub.extraction.pairs import Pair
+from ftt_hub.extraction.summary import figures
 from ftt_hub.support.parallel import map_unordered, one_blas_thread
 from ftt_hub.support.progress import Progress
-from ftt_hub.support.staging import staged_folder, write_atomic
+from ftt_hub.support.staging import staged_folder
 from ftt_hub.tensors.delta import CHUNK, DeltaStatistics, error_square
 from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import DTYPES, Bits
@@ -190,17 +187,22 @@ class Builder:
             for number, name in enumerate(order)
             if results[name].entry.slot is not None
         ]
-        entries = write_container(folder, entries, payloads, progress=self.progress)
-        shutil.rmtree(folder / _WORK)
-        self.companions(folder)
-        config = self.describe(
+        spec = CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions())
+
+        def manifest(numbered: list[TensorEntry]) -> AdapterConfig:
+            return self.describe(
+                numbered, spec, _fidelity(folder, numbered, list(results.values()))
+            )
+
+        return write_folder(
+            folder,
+            folder / _WORK,
             entries,
-            CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions()),
-            _fidelity(folder, entries, list(results.values())),
-        ).with_files(list_files(folder, self.progress))
-        (folder / CARD_NAME).write_text(card.render(config), encoding="utf-8")
-        write_atomic(folder / CONFIG_NAME, config.to_bytes())
-        return config
+            payloads,
+            companions=self.companions,
+            manifest=manifest,
+            progress=self.progress,
+        )
 
 
 def _measured(
@@ -230,22 +232,11 @@ def _fidelity(
     folder: Path, entries: Sequence[TensorEntry], results: Sequence[TensorResult]
 ) -> Fidelity:
     """Figures of a combined adapter; there is no fine-tuned model for it to be exact about."""
-    total = DeltaStatistics()
-    for result in sorted(results, key=lambda result: result.entry.name):
-        total.add(result.statistics)
     alive = [e for e in entries if e.role != DROPPED]
-    parameters = sum(e.count for e in alive)
-    nbytes = sum(e.count * DTYPES[e.source.dtype].itemsize if e.source else 0 for e in alive)
-    stored = sum(path.stat().st_size for path in container_files(folder))
-    delta, source = math.sqrt(total.delta_square), math.sqrt(total.source_square)
-    error = math.sqrt(total.error_square)
-    return Fidelity(
+    return figures(
+        folder,
+        sorted(results, key=lambda result: result.entry.name),
         exact=False,
-        relative_error=rounded(error / delta if delta else 0.0),
-        noise=rounded(error / source if source else 0.0),
-        relative_norm=rounded(delta / source if source else 0.0),
-        parameters=parameters,
-        changed_parameters=total.changed,
-        bits_per_weight=rounded(8 * sum(e.nbytes for e in entries) / max(1, parameters)),
-        ratio=rounded(stored / max(1, nbytes)),
+        parameters=sum(e.count for e in alive),
+        nbytes=sum(e.count * DTYPES[e.source.dtype].itemsize if e.source else 0 for e in alive),
     )

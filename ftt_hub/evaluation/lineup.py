@@ -17,6 +17,7 @@ from ftt_hub.evaluation.harness import quiet
 from ftt_hub.registry.open import open_adapter
 from ftt_hub.support.paths import PathLike
 from ftt_hub.transfer.assemble import check_scale
+from ftt_hub.transfer.running import chosen_device
 from ftt_hub.transfer.tokenizer import load_tokenizer
 from ftt_hub.verdict.verify import verify_target
 
@@ -119,7 +120,7 @@ def _device(device: str | None) -> str:
     import torch
 
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return chosen_device()
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.artifact import card, sketch
-from ftt_hub.artifact.folder import CARD_NAME, list_files
+from ftt_hub.artifact import sketch
+from ftt_hub.artifact.folder_writer import write_folder
 from ftt_hub.artifact.index import ADDED, RESIZED
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.artifact.slots import SlotStore
-from ftt_hub.artifact.writer import write_container
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import refuse_quantized
 from ftt_hub.codecs.abc import Codec
@@ -227,17 +226,21 @@ class AdapterBuilder:
                 hint="Name another fine-tuned model; there is nothing to store.",
             )
         store = SlotStore(folder / _WORK / "slots")
-        payloads = [store.span(n) for n, e in enumerate(entries) if e.slot is not None]
-        entries = write_container(folder, entries, payloads, progress=self.progress)
+        return write_folder(
+            folder,
+            folder / _WORK,
+            entries,
+            [store.span(number) for number, e in enumerate(entries) if e.slot is not None],
+            companions=lambda target: self._write_companions(target, manifest),
+            manifest=lambda numbered: manifest.config(
+                numbered, codec, fidelity(folder, results, self.tuned.headers)
+            ),
+            progress=self.progress,
+        )
+
+    def _write_companions(self, folder: Path, manifest: Manifest) -> None:
         if self.sketch:
             checkpoint = self.source.checkpoint
             sample = sketch.take(checkpoint.tensors, checkpoint.read_bits)
             sketch.write_sketch(sample, folder / sketch.SKETCH_NAME)
         write_travelling(folder, manifest.files)
-        shutil.rmtree(folder / _WORK)
-        config = manifest.config(
-            entries, codec, fidelity(folder, results, self.tuned.headers)
-        ).with_files(list_files(folder, self.progress))
-        (folder / CARD_NAME).write_text(card.render(config), encoding="utf-8")
-        write_atomic(folder / CONFIG_NAME, config.to_bytes())
-        return config

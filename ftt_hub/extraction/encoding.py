@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -80,6 +81,20 @@ def read_block(
     return np.concatenate([bits, np.zeros_like(bits, shape=count - held)])
 
 
+@contextmanager
+def finite(name: str) -> Iterator[None]:
+    """Name the tensor in which a value is not finite.
+
+    Raises:
+        NonFiniteError: NaN or infinity.
+    """
+    try:
+        yield
+    except NonFiniteError as error:
+        hint = "Repair the model: no delta can be made from such values."
+        raise NonFiniteError(error.what, where=name, hint=hint) from error
+
+
 def row_length(shape: tuple[int, ...], count: int) -> int:
     """Elements of a row, if a block of `count` elements is whole rows of two or more dimensions."""
     return shape[-1] if len(shape) > 1 and shape[-1] and count % shape[-1] == 0 else 0
@@ -136,7 +151,7 @@ class Encoder:
             UnsupportedError: An FP8 or narrower tensor changed.
             IntegrityError: A frame does not give the delta back (a defect of the codec).
         """
-        try:
+        with finite(pair.name):
             if pair.tuned is None or pair.of is not None or not pair.dtype.is_float:
                 result = self._only_hash(pair)
                 self.store.commit(number, result.entry, result.facts())
@@ -144,12 +159,6 @@ class Encoder:
                 with self.store.slot() as pack:
                     result = self._encode(pair, pack)
                     self.store.commit(number, result.entry, result.facts(), pack)
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                error.what,
-                where=pair.name,
-                hint="Repair the model: no delta can be made from such values.",
-            ) from error
         return result
 
     def _blocks(self, pair: Pair) -> Iterator[tuple[int, int]]:

@@ -50,19 +50,39 @@ def _ratio(square: float, other: float) -> float:
 
 def fidelity(folder: Path, results: Sequence[TensorResult], tuned: ModelHeaders) -> Fidelity:
     """How faithful and how small the container in `folder` is."""
+    return figures(
+        folder,
+        results,
+        exact=all(result.entry.error is None for result in results),
+        parameters=sum(info.count for info in tuned.tensors.values()),
+        nbytes=tuned.nbytes,
+    )
+
+
+def figures(
+    folder: Path, results: Sequence[TensorResult], *, exact: bool, parameters: int, nbytes: int
+) -> Fidelity:
+    """Fidelity from what was measured while the tensors were encoded.
+
+    Args:
+        folder: Has the container.
+        results: Of the tensors, in the order in which their squares are added up.
+        exact: Whether the fine-tuned model comes back bit for bit.
+        parameters: Of the fine-tuned model.
+        nbytes: Of the fine-tuned model.
+    """
     total = DeltaStatistics()
     for result in results:
         total.add(result.statistics)
     bits = 8 * sum(result.entry.nbytes for result in results)
     stored = sum(path.stat().st_size for path in container_files(folder))
-    parameters = sum(info.count for info in tuned.tensors.values())
     return Fidelity(
-        exact=all(result.entry.error is None for result in results),
+        exact=exact,
         relative_error=rounded(_ratio(total.error_square, total.delta_square)),
         noise=rounded(_ratio(total.error_square, total.source_square)),
         relative_norm=rounded(_ratio(total.delta_square, total.source_square)),
         parameters=parameters,
         changed_parameters=total.changed,
         bits_per_weight=rounded(bits / max(1, parameters)),
-        ratio=rounded(stored / max(1, tuned.nbytes)),
+        ratio=rounded(stored / max(1, nbytes)),
     )

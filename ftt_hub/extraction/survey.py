@@ -12,8 +12,7 @@ from ftt_hub.codecs.abc import Place
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.lossy.rate import Survey, Tally
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
-from ftt_hub.errors import NonFiniteError
-from ftt_hub.extraction.encoding import Weights, codec_for, read_block, row_length
+from ftt_hub.extraction.encoding import Weights, codec_for, finite, read_block, row_length
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress
@@ -54,16 +53,10 @@ def _blocks(
         columns = row_length(pair.either.shape, whole)
         rows = max(1, columns)
         part = (start, whole if limit is None else min(whole, max(rows, limit // rows * rows)))
-        try:
+        with finite(pair.name):
             base = read_block(source, pair.source, pair.dtype, part)
             fine = read_block(tuned, pair.tuned, pair.dtype, part)
             block, sums = delta.compute(base, fine, pair.dtype)
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                error.what,
-                where=pair.name,
-                hint="Repair the model: no delta can be made from such values.",
-            ) from error
         yield Place(pair.name, start, base, fine, columns), block, sums
 
 

@@ -50,7 +50,7 @@ def resampled(values: Floats, *, draws: int = DRAWS, seed: int = 0) -> Floats:
     Args:
         values: Shape (windows, columns), float64.
         draws: Bootstrap samples.
-        seed: Of NumPy's PCG64; the same seed draws the same windows, which pairs two calls.
+        seed: Seed of NumPy's PCG64; the same seed draws the same windows, which pairs two calls.
 
     Returns:
         Shape (draws, columns), float64: the sum of each column over the windows drawn.

@@ -10,11 +10,12 @@ import numpy as np
 
 from ftt_hub.errors import FttError
 from ftt_hub.loss.estimates import Estimate, Floats, bounds, resampled
-from ftt_hub.loss.text import HeldOutText, Window
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from ftt_hub.loss.text import HeldOutText, Window
 
 _LOGITS_BYTES = 128 << 20  # float32 logits of one batch
 _TOGETHER = 64  # tokens whose distributions are compared at a time, so that they stay in the cache
@@ -78,7 +79,7 @@ def measure(
 ) -> Loss:
     """Measure the loss of a causal language model on held-out text.
 
-    The model is neither moved nor cast nor left in another mode. Windows of like length share a
+    The model is neither moved nor cast nor left in another mode. Windows of similar length share a
     batch, padded on the right; logits are float32, 128 MB a batch.
 
     Args:
@@ -94,20 +95,21 @@ def measure(
 
     count = len(text.windows)
     nats, tokens = np.zeros(count), np.zeros(count)
-    for places, ids, scored, logits in logits_of(model, text, where=where):
+    for numbers, ids, scored, logits in logits_of(model, text, where=where):
         flat = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         kept = scored[:, 1:]
         losses = flat.view(kept.shape).double() * kept
-        nats[places] = losses.sum(1).cpu().numpy()
-        tokens[places] = kept.sum(1).cpu().numpy()
+        nats[numbers] = losses.sum(1).cpu().numpy()
+        tokens[numbers] = kept.sum(1).cpu().numpy()
         if advance is not None:
-            advance(len(places))
+            advance(len(numbers))
     if not np.isfinite(nats).all():
         raise NotANumberError(
-            "the loss is not a number", where=where or text.label,
+            "the loss is not a number",
+            where=where or text.label,
             found=f"{np.count_nonzero(~np.isfinite(nats))} of {count} windows",
             hint="Weights or dtype overflow; try float32 or a smaller scale.",
-        )  # fmt: skip
+        )
     return Loss(nats, tokens)
 
 
@@ -124,14 +126,14 @@ def divergence(
         logits_of(model, text, where=where), logits_of(reference, text, where=where), strict=True
     )
     for (_, _, scored, ours), (_, _, _, theirs) in pairs:
-        places = scored[:, 1:].nonzero()
-        for start in range(0, len(places), _TOGETHER):
-            rows, columns = places[start : start + _TOGETHER].unbind(1)
+        targets = scored[:, 1:].nonzero()
+        for start in range(0, len(targets), _TOGETHER):
+            rows, columns = targets[start : start + _TOGETHER].unbind(1)
             log_p = theirs[rows, columns].log_softmax(-1)
             log_q = ours[rows, columns].log_softmax(-1)
             same += float((log_p.argmax(-1) == log_q.argmax(-1)).sum())
             total += float((log_p.exp() * log_p.sub_(log_q)).sum())
-        count += len(places)
+        count += len(targets)
     if not np.isfinite(total):
         raise LossError("the divergence is not a number", where=where or text.label)
     return Divergence(total / count, same / count)
@@ -143,7 +145,7 @@ def logits_of(
     """Run a model over all windows, a batch at a time.
 
     Yields:
-        The windows' places in `text`; their ids, int64 (batch, length); which are scored, bool
+        The windows' numbers in `text`; their ids, int64 (batch, length); which are scored, bool
         (batch, length); the logits, float32 (batch, length, vocabulary).
 
     Raises:
@@ -156,10 +158,10 @@ def logits_of(
     training = model.training
     model.eval()  # type: ignore[no-untyped-call]
     try:
-        for places in _batches(text.windows, width):
-            ids, scored = _padded([text.windows[place] for place in places])
+        for numbers in _batches(text.windows, width):
+            ids, scored = _padded([text.windows[number] for number in numbers])
             ids, scored = ids.to(device), scored.to(device)
-            lengths = torch.tensor([len(text.windows[place].ids) for place in places])
+            lengths = torch.tensor([len(text.windows[number].ids) for number in numbers])
             mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
             try:
                 with torch.no_grad():  # never around the yield: whoever waits there would be in it
@@ -167,24 +169,25 @@ def logits_of(
                     logits = output.logits.float()
             except torch.OutOfMemoryError as error:
                 raise LossError(
-                    "out of memory in a forward pass", where=where or text.label,
+                    "out of memory in a forward pass",
+                    where=where or text.label,
                     hint="Use a shorter --window, or a device with more memory.",
-                ) from error  # fmt: skip
-            yield places, ids, scored, logits
+                ) from error
+            yield numbers, ids, scored, logits
     finally:
         model.train(training)
 
 
 def _batches(windows: tuple[Window, ...], vocabulary: int) -> Iterator[list[int]]:
-    """Places of windows that share a batch: of like length, and bounded in the bytes of logits."""
-    order = sorted(range(len(windows)), key=lambda place: len(windows[place].ids))
+    """Numbers of windows that share a batch: of similar length, with at most so many logits."""
+    order = sorted(range(len(windows)), key=lambda number: len(windows[number].ids))
     batch: list[int] = []
-    for place in order:
-        length = len(windows[place].ids)
+    for number in order:
+        length = len(windows[number].ids)
         if batch and (len(batch) + 1) * length * vocabulary * 4 > _LOGITS_BYTES:
             yield batch
             batch = []
-        batch.append(place)
+        batch.append(number)
     if batch:
         yield batch
 

@@ -85,9 +85,11 @@ def read_text(
         raise TextError("cannot read the text", where=path, found=error.strerror) from error
     except UnicodeDecodeError as error:
         raise TextError(
-            "the text is not UTF-8", where=path, found=f"byte {error.start}",
+            "the text is not UTF-8",
+            where=path,
+            found=f"byte {error.start}",
             hint="Convert it with iconv.",
-        ) from error  # fmt: skip
+        ) from error
     windows: list[Window] = []
     scored = 0
     for piece in _windows(path, content, tokenizer, window):
@@ -97,10 +99,12 @@ def read_text(
             break
     if scored < MIN_SCORED:
         raise TextError(
-            "too little text to measure a loss", where=path,
-            expected=f"at least {MIN_SCORED} scored tokens", found=scored,
+            "too little text to measure a loss",
+            where=path,
+            expected=f"at least {MIN_SCORED} scored tokens",
+            found=scored,
             hint="Some thousands of tokens give a useful interval.",
-        )  # fmt: skip
+        )
     return HeldOutText(tuple(windows), path.name, content[:20_000])
 
 
@@ -148,15 +152,16 @@ def tokenized_row(
         prompt = _encoded(tokenizer, row["prompt"])
         ids = _encoded(tokenizer, row["prompt"] + row["completion"])
         kept = _common(prompt, ids)
-        return ids, [place >= kept for place in range(len(ids))]
+        return ids, [number >= kept for number in range(len(ids))]
     if isinstance(row.get("text"), str):
         ids = _encoded(tokenizer, row["text"])
         return ids, [True] * len(ids)
     raise TextError(
-        "no text in this row", where=where,
+        "no text in this row",
+        where=where,
         expected='"text", "prompt" and "completion", or "messages"',
         found=", ".join(sorted(map(str, row)))[:120] or "an empty object",
-    )  # fmt: skip
+    )
 
 
 def _tokenized_chat(
@@ -165,9 +170,10 @@ def _tokenized_chat(
     """A rendered chat; what follows a generation prompt up to the end of that turn is scored."""
     if not tokenizer.chat_template:
         raise TextError(
-            "the tokenizer has no chat template", where=where,
+            "the tokenizer has no chat template",
+            where=where,
             hint='Use rows with "text", or a model with a chat template.',
-        )  # fmt: skip
+        )
     for message in messages:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise TextError("not a chat message", where=where, expected='"role" and "content"')

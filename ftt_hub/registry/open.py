@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +75,19 @@ def as_opened(
     if isinstance(adapter, str | Path):
         return open_adapter(adapter, revision=revision, registry=registry)
     return adapter.opened
+
+
+@contextmanager
+def borrowed(
+    adapter: AdapterLike, *, revision: str | None = None, registry: PathLike | None = None
+) -> Iterator[Adapter]:
+    """As `as_opened`, and closed at the end of the block, unless the caller opened it himself."""
+    opened = as_opened(adapter, revision=revision, registry=registry)
+    try:
+        yield opened
+    finally:
+        if isinstance(adapter, str | Path):
+            opened.close()
 
 
 def adapter_headers(

@@ -6,12 +6,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.errors import FttError
-from ftt_hub.registry.open import AdapterLike, open_adapter
+from ftt_hub.registry.open import AdapterLike, borrowed
 from ftt_hub.routing.neighbours import EmbeddingFeatures, Features, Neighbours
 from ftt_hub.support.closing import Closing
 from ftt_hub.support.paths import PathLike
@@ -93,7 +91,7 @@ class AdapterRouter(Closing):
         self._tokenizer = tokenizer
         with ExitStack() as stack:
             named = [item for item, _ in pairs if item is not None]
-            opened = [_opened(item, registry, stack) for item in named]
+            opened = [stack.enter_context(borrowed(item, registry=registry)) for item in named]
             self.labels = tuple(adapter.label for adapter in opened)
             origin = getattr(model, "name_or_path", "") or None
             self._arrangement = Arrangement(model, opened, tokenizer=origin, force=force)
@@ -235,11 +233,3 @@ def _examples(pairs: Sequence[tuple[Named, Sequence[str]]]) -> list[tuple[int, s
         number += item is not None
         examples += [(label, text) for text in texts]
     return examples
-
-
-def _opened(item: Named, registry: PathLike | None, stack: ExitStack) -> Adapter:
-    if isinstance(item, str | Path):
-        return stack.enter_context(open_adapter(item, registry=registry))
-    if item is None:
-        raise FttError("no adapter", where="AdapterRouter")
-    return item.opened

@@ -20,6 +20,10 @@ class Status(StrEnum):
 _ORDER = [Status.ACCEPTED, Status.WARNED, Status.REJECTED]
 
 
+DEPTHS = ("headers", "sketch", "weights", "loss")
+"""How deeply a transfer can be looked at; each costs more and knows more."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One check: what was looked at, the outcome, and the reason.
@@ -57,7 +61,7 @@ class CompatibilityReport:
     Attributes:
         adapter: The adapter's reference.
         target: The target's reference.
-        depth: What was looked at: ``headers`` or ``sketch``.
+        depth: What was looked at, one of `DEPTHS`.
         findings: All checks, in the order they were made.
         estimate: Bytes to download, to store and to hold in memory.
     """

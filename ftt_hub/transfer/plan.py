@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ftt_hub.artifact import sketch
 from ftt_hub.artifact.index import ADDED, ALIAS, RESIZED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.vocabulary import RowPlan, Tokens, VocabularyDelta
 from ftt_hub.support.findings import Finding, accepted, rejected, warned
-from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.dtypes import DType
 from ftt_hub.tensors.header import TensorInfo
-from ftt_hub.transfer import checks
 
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
@@ -63,15 +60,17 @@ class TransferPlan:
 
     Attributes:
         tensors: By name, in name order.
-        findings: From headers; see `check_sketch` for the weights.
+        findings: About tied embeddings and the rows of the vocabulary.
         rows: Alignment of the vocabulary, ``None`` when every row keeps its place.
         vocabulary_size: Rows of the result's embeddings, when known.
+        vocabulary: Names of the tensors that have a row per token.
     """
 
     tensors: Mapping[str, TensorPlan]
     findings: tuple[Finding, ...]
     rows: RowPlan | None
     vocabulary_size: int | None
+    vocabulary: frozenset[str] = frozenset()
 
 
 def carries_tokenizer(config: AdapterConfig) -> bool:
@@ -207,63 +206,7 @@ def plan_transfer(
     for name, entry in entries.items():
         if entry.role == ADDED and name not in tensors:
             tensors[name] = TensorPlan(name, entry.dtype, entry.shape, None, entry)
-    findings = [
-        checks.check_architecture(source, target.config),
-        *checks.check_quantization(target),
-        *checks.check_names(entries, target),
-        *checks.check_shapes(entries, target, aligned_names),
-        checks.check_dtypes(entries, target),
-        *_check_tied(entries, target, source),
-        *aligned,
-        *checks.check_config(source, target.config),
-        checks.check_licence(config),
-    ]
+    findings = (*_check_tied(entries, target, source), *aligned)
     size = rows.rows if rows is not None else vocabulary.vocabulary_size(target.config)
-    return TransferPlan(dict(sorted(tensors.items())), tuple(findings), rows, size)
-
-
-def compare_sketch(
-    folder: Path,
-    plan: TransferPlan,
-    tensors: Mapping[str, TensorInfo],
-    read_bits: Callable[[str, int, int], Bits],
-    holds: Callable[[str, int], bool] = lambda name, element: True,
-) -> sketch.SketchMatch | None:
-    """Compare the adapter's sketch with a target's weights; ``None`` when it has none.
-
-    Args:
-        folder: The adapter's.
-        plan: How it matches the target.
-        tensors: The target's.
-        read_bits: Reads its weights by name, first element and count.
-        holds: Whether the row of an element can be read here.
-    """
-    sample = sketch.read_sketch(folder)
-    if sample is None:
-        return None
-
-    def locate(name: str, element: int) -> tuple[str, int] | None:
-        planned = plan.tensors.get(name)
-        if planned is None or planned.rows is None:
-            return (name, element) if holds(name, element) else None
-        width = planned.row_elements
-        places = np.flatnonzero(planned.rows.delta_row == element // width)
-        row = int(planned.rows.target_row[places[0]]) if places.size else -1
-        found = row * width + element % width
-        return (name, found) if row >= 0 and holds(name, found) else None
-
-    return sketch.compare(sample, tensors, read_bits, locate)
-
-
-def check_sketch(
-    folder: Path,
-    plan: TransferPlan,
-    tensors: Mapping[str, TensorInfo],
-    read_bits: Callable[[str, int, int], Bits],
-    holds: Callable[[str, int], bool] = lambda name, element: True,
-) -> Finding:
-    """Is the target a relative of the source base? Reads some kilobytes of its weights."""
-    match = compare_sketch(folder, plan, tensors, read_bits, holds)
-    if match is None:
-        return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
-    return sketch.judge(match)
+    ordered = dict(sorted(tensors.items()))
+    return TransferPlan(ordered, findings, rows, size, frozenset(aligned_names))

@@ -17,13 +17,12 @@ from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.remote import tokenizer_identity
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError, HubError, RefError
-from ftt_hub.support.findings import CompatibilityReport, Finding, Status
-from ftt_hub.transfer import checks
+from ftt_hub.support.findings import CompatibilityReport, Status
+from ftt_hub.transfer import findings, lineage
 from ftt_hub.transfer.plan import (
     TransferPlan,
     adapter_tokens,
     carries_tokenizer,
-    check_sketch,
     plan_transfer,
 )
 
@@ -91,21 +90,12 @@ def has_same_tokens(config: AdapterConfig, target: ModelHeaders) -> bool:
     return tokenizer_identity(source.id, source.revision) == theirs
 
 
-def make_report(
-    adapter: Adapter | AdapterHeaders,
-    target: ModelHeaders,
-    plan: TransferPlan,
-    sketch: Finding | None,
-) -> CompatibilityReport:
-    """The report of a plan, with the sketch's finding when it was compared."""
-    findings = plan.findings if sketch is None else (*plan.findings, sketch)
-    return CompatibilityReport(
-        adapter=adapter.label,
-        target=target.label,
-        depth="headers" if sketch is None else "sketch",
-        findings=findings,
-        estimate=checks.estimate(adapter.config, target),
-    )
+def examine(
+    adapter: AdapterHeaders, checkpoint: Checkpoint, headers: ModelHeaders, plan: TransferPlan
+) -> findings.Transfer:
+    """Compare the adapter's sketch with a target on this machine, for the checks to look at."""
+    comparison = lineage.compare(adapter, plan, checkpoint.tensors, checkpoint.read_bits)
+    return findings.Transfer(adapter, headers, plan, comparison)
 
 
 @contextmanager
@@ -133,8 +123,8 @@ def prepared(
     checkpoint, headers = open_model(target)
     with checkpoint:
         plan = plan_for(adapter, headers)
-        sketch = check_sketch(adapter.folder, plan, checkpoint.tensors, checkpoint.read_bits)
-        report = make_report(adapter, headers, plan, sketch)
+        transfer = examine(adapter.headers, checkpoint, headers, plan)
+        report = findings.report(transfer)
         if report.status is Status.REJECTED and force:
             refuse_impossible(report, plan)
             warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)

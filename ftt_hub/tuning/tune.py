@@ -14,11 +14,12 @@ from ftt_hub.artifact.manifest import read_config
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.errors import FttError
 from ftt_hub.loss import Estimate, HeldOutText, Loss, mean_difference, measure, read_text
-from ftt_hub.registry.open import AdapterLike, open_adapter
+from ftt_hub.registry.open import AdapterLike, borrowed
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.transfer.live.arrangement import Arrangement
+from ftt_hub.transfer.running import chosen_device
 from ftt_hub.transfer.tokenizer import load_tokenizer
 from ftt_hub.tuning.search import Range, Scales, rounded, search_one, search_several
 
@@ -133,7 +134,7 @@ def tune(
             if isinstance(adapters, Sequence) and not isinstance(adapters, str)
             else [adapters]
         )
-        opened = [_opened(item, registry, stack) for item in given]
+        opened = [stack.enter_context(borrowed(item, registry=registry)) for item in given]
         if not opened:
             raise FttError("name at least one adapter to tune")
         model, label, folder = _model(target, device)
@@ -144,12 +145,6 @@ def tune(
         return trials.search(opened, label)
 
 
-def _opened(item: AdapterLike, registry: PathLike | None, stack: ExitStack) -> Adapter:
-    if isinstance(item, str | Path):
-        return stack.enter_context(open_adapter(item, registry=registry))
-    return item.opened
-
-
 def _model(
     target: PathLike | PreTrainedModel, device: str | None
 ) -> tuple[PreTrainedModel, str, str | None]:
@@ -157,13 +152,11 @@ def _model(
     if not isinstance(target, str | Path):
         name = getattr(target, "name_or_path", "") or None
         return target, name or type(target).__name__, name
-    import torch
     from transformers import AutoModelForCausalLM
 
     folder, label, _ = model_folder(target)
     model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto")
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(chosen), label, str(folder)  # type: ignore[arg-type]
+    return model.to(chosen_device(device)), label, str(folder)  # type: ignore[arg-type]
 
 
 def write_recommendations(result: TuneResult, adapters: Sequence[PathLike]) -> list[Path]:

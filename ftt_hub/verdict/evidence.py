@@ -1,13 +1,99 @@
-"""What a model run showed: losses, best λ, barriers, and the gain that transfer keeps."""
+"""What model runs show: losses over λ, the best λ, barriers, and the share of the gain kept.
+
+All losses are of the same windows of text. Intervals come from one bootstrap over these windows
+(`ftt_hub.loss.estimates`), so that the differences between windows cancel.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ftt_hub.loss import Estimate, HeldOutText, mean_difference, mean_ratio
-from ftt_hub.verdict.curve import Curve
+from ftt_hub.loss import Estimate, HeldOutText, Loss, mean_difference, mean_ratio
+from ftt_hub.loss.estimates import bounds, resampled
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Losses along a line through weight space.
+
+    Attributes:
+        losses: Position on the line → loss. Positions whose loss is not a number are left out.
+        broken: Those positions.
+    """
+
+    losses: Mapping[float, Loss]
+    broken: tuple[float, ...] = ()
+
+    @property
+    def positions(self) -> list[float]:
+        """Positions with a loss, in order."""
+        return sorted(self.losses)
+
+    def points(self) -> list[tuple[float, Estimate]]:
+        """Each position with its loss, nats per token."""
+        return [(at, self.losses[at].estimate()) for at in self.positions]
+
+    def best(self) -> Estimate:
+        """The position of least loss.
+
+        It is the vertex of the parabola through the least loss measured and its neighbours. If the
+        least loss is at an end of the line, it is that end.
+        """
+        means, drawn = self._means()
+        grid = np.array(self.positions)
+        return bounds(_lowest(grid, means), np.array([_lowest(grid, row) for row in drawn]))
+
+    def barrier(self, start: float = 0.0, stop: float = 1.0) -> Estimate:
+        """Largest rise above the straight line between the ends (Frankle et al. 2020), ≥ 0.
+
+        The paper compares the error at the midpoint with the error of two equally good networks.
+        Here the ends may differ in loss, so the comparison is with the line between them.
+        """
+        inside = [at for at in self.positions if start <= at <= stop]
+        columns = [self.positions.index(at) for at in inside]
+        means, drawn = self._means()
+        shares = (np.array(inside) - start) / (stop - start)
+        return bounds(
+            float(_rise(shares, means[None, columns])[0]), _rise(shares, drawn[:, columns])
+        )
+
+    def gain(self, position: float, reference: float = 0.0) -> Estimate:
+        """Loss at `reference` minus loss at `position`: the gain of moving, nats per token."""
+        means, drawn = self._means()
+        one, other = self.positions.index(position), self.positions.index(reference)
+        return bounds(float(means[other] - means[one]), drawn[:, other] - drawn[:, one])
+
+    def _means(self) -> tuple[Floats, Floats]:
+        """Mean loss at each position, and in each bootstrap sample, shape (draws, positions)."""
+        losses = [self.losses[at] for at in self.positions]
+        table = np.stack([*(loss.nats for loss in losses), losses[0].tokens], axis=1)
+        drawn = resampled(table)
+        total = table.sum(axis=0)
+        return total[:-1] / total[-1], drawn[:, :-1] / drawn[:, -1:]
+
+
+def _lowest(grid: Floats, losses: Floats) -> float:
+    least = int(np.argmin(losses))
+    if least in (0, len(grid) - 1):
+        return float(grid[least])
+    x, y = grid[least - 1 : least + 2], losses[least - 1 : least + 2]
+    (a, b), (c, d) = np.diff(x), np.diff(y)
+    left, right = c / a, d / b
+    if right - left <= 0:
+        return float(grid[least])
+    vertex = (x[0] + x[1]) / 2 - left * (x[2] - x[0]) / (2 * (right - left))
+    return float(np.clip(vertex, x[0], x[2]))
+
+
+def _rise(shares: Floats, losses: Floats) -> Floats:
+    straight = np.outer(losses[:, 0], 1 - shares) + np.outer(losses[:, -1], shares)
+    return np.asarray((losses - straight).max(axis=1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -17,7 +103,7 @@ class LossEvidence:
     Attributes:
         text: The text.
         curve: Loss of m_t + λΔ over λ.
-        source: Losses of m_s (λ = 0) and m'_s = m_s + Δ (λ = 1), where m_s is at hand.
+        source: Losses of m_s (λ = 0) and m'_s = m_s + Δ (λ = 1), where m_s is available.
         path: Losses from m_s + Δ (α = 0) to m_t + Δ (α = 1), likewise.
     """
 
@@ -35,22 +121,21 @@ class LossEvidence:
     def best_gain(self) -> Estimate:
         """L(m_t) − L(m_t + λΔ) at the λ of least loss among those measured."""
         losses = self.curve.losses
-        place = min(losses, key=lambda place: losses[place].mean)
-        return self.curve.gain(place)
+        return self.curve.gain(min(losses, key=lambda scale: losses[scale].mean))
 
     @property
     def source_gain(self) -> Estimate | None:
-        """L(m_s) − L(m'_s): what fine-tuning won where Δ comes from."""
+        """L(m_s) − L(m'_s): the gain of fine-tuning, where Δ comes from."""
         if self.source is None or 1.0 not in self.source.losses:
             return None
         return self.source.gain(1.0)
 
     @property
     def kept(self) -> Estimate | None:
-        """(L(m_t) − L(m_t + Δ)) / (L(m_t) − L(m'_s)): the gain here over the gain to be had.
+        """(L(m_t) − L(m_t + Δ)) / (L(m_t) − L(m'_s)): the gain as a share of the possible gain.
 
-        L(m'_s) stands in for the loss of m_t fine-tuned, which nobody has. ``None`` where m_s is
-        not at hand, or m_t is as good as m'_s already.
+        L(m'_s) stands for the loss of m_t fine-tuned, which is not known. ``None`` where m_s is
+        not available, or m_t is already as good as m'_s.
         """
         if self.gain is None or self.source is None or 1.0 not in self.source.losses:
             return None
@@ -78,9 +163,9 @@ class LossEvidence:
         def estimate(value: Estimate | None) -> dict[str, float] | None:
             return None if value is None else value.to_json()
 
-        def loss(place: float) -> dict[str, float] | None:
-            held = None if source is None else source.losses.get(place)
-            return None if held is None else held.estimate().to_json()
+        def loss(scale: float) -> dict[str, float] | None:
+            measured = None if source is None else source.losses.get(scale)
+            return None if measured is None else measured.estimate().to_json()
 
         return {
             "text": {

@@ -1,9 +1,9 @@
 """In which language is a text? Script first, then the share of a language's commonest words.
 
-No model and no dependency: letters tell the script, and in scripts that many languages share the
-commonest short words tell the language (Ingle 1976; Grefenstette 1995 compares this "small words"
-method with letter trigrams and finds it as good from about 15 words on). It knows the languages
-below and no others, and says nothing where it is not sure.
+It needs no model and no dependency. Letters show the script. In scripts that many languages share,
+the commonest short words show the language (Ingle 1976; Grefenstette 1995 compares this "small
+words" method with letter trigrams and finds it as good from about 15 words on). It knows the
+languages below and no others, and gives no answer when it is not sure.
 """
 
 from __future__ import annotations
@@ -39,22 +39,35 @@ _WORDS = {
     "ar": "في من على أن إلى عن هذا التي الذي مع لا ما كان",
     "fa": "و در به از که این را با است برای آن یک",
 }
-_SCRIPTS = {
-    "el": "GREEK", "he": "HEBREW", "ka": "GEORGIAN", "hy": "ARMENIAN", "th": "THAI",
-    "ko": "HANGUL", "ja": "HIRAGANA", "zh": "CJK", "ta": "TAMIL", "te": "TELUGU", "bn": "BENGALI",
-    "ru": "CYRILLIC", "uk": "CYRILLIC", "bg": "CYRILLIC", "hi": "DEVANAGARI", "mr": "DEVANAGARI",
-    "ar": "ARABIC", "fa": "ARABIC", "am": "ETHIOPIC",
-}  # fmt: skip
+_LANGUAGES = {
+    "GREEK": "el",
+    "HEBREW": "he",
+    "GEORGIAN": "ka",
+    "ARMENIAN": "hy",
+    "THAI": "th",
+    "HANGUL": "ko",
+    "HIRAGANA": "ja",
+    "CJK": "zh",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "BENGALI": "bn",
+    "CYRILLIC": "ru uk bg",
+    "DEVANAGARI": "hi mr",
+    "ARABIC": "ar fa",
+    "ETHIOPIC": "am",
+}
+"""Scripts other than Latin, and the languages written in them."""
+_SCRIPTS = {tag: script for script, tags in _LANGUAGES.items() for tag in tags.split()}
 _LATIN = "LATIN"
 _WORD = re.compile(r"[^\W\d_]+")
 MIN_WORDS = 30
 MIN_SHARE, MARGIN, MIN_DISTINCT = 0.08, 1.5, 4
-"""A language is named when its words make up 8% of the text, half as many again as the next's, and
-four of them occur."""
+"""A language is named when its words make up 8% of the text, 1.5 times the share of the next
+language's, and four of them occur."""
 
 
 def language_of(text: str) -> str | None:
-    """BCP-47 tag of a text's language, ``None`` where it cannot be told."""
+    """BCP-47 tag of a text's language, ``None`` when that is not sure."""
     text = unicodedata.normalize("NFC", text[:20_000])
     script = script_of(text)
     if script is None:
@@ -93,16 +106,16 @@ def script_of(text: str) -> str | None:
 
 def check_language(text: str, languages: Iterable[str]) -> Finding:
     """Is the held-out text in a language that the adapter is for?"""
-    wanted = [tag.lower().split("-")[0] for tag in languages]
-    found = language_of(text)
+    expected = [tag.lower().split("-")[0] for tag in languages]
+    language = language_of(text)
     script = script_of(text)
-    if not wanted:
+    if not expected:
         return accepted("language", "the adapter names no language to compare the text with")
-    if found in wanted:
-        return accepted("language", f"the text is in {found}, as Δ is")
-    scripts = {_SCRIPTS.get(tag, _LATIN if tag in _WORDS else None) for tag in wanted}
-    if found is None and (script is None or None in scripts or script in scripts):
+    if language in expected:
+        return accepted("language", f"the text is in {language}, as Δ is")
+    scripts = {_SCRIPTS.get(tag, _LATIN if tag in _WORDS else None) for tag in expected}
+    if language is None and (script is None or None in scripts or script in scripts):
         return accepted("language", "the text's language cannot be told from its words")
-    seen = found or f"{(script or '').lower()} script"
-    reason = f"the text seems to be in {seen}, Δ is for {', '.join(wanted)}"
+    seen = language or f"{(script or '').lower()} script"
+    reason = f"the text seems to be in {seen}, Δ is for {', '.join(expected)}"
     return warned("language", f"{reason}: its loss says little of what Δ does")

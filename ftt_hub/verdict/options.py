@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ftt_hub.loss.text import WINDOW
 from ftt_hub.support.paths import PathLike
-from ftt_hub.verdict.curve import SCALES
 
 TOKENS = 8192
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @dataclass(frozen=True)

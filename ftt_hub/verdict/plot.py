@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,12 @@ from ftt_hub.errors import FttError, MissingExtraError
 from ftt_hub.support.staging import writing
 from ftt_hub.verdict.evidence import LossEvidence
 from ftt_hub.verdict.report import Verdict
+from ftt_hub.verdict.weights import LAYER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#c8641e", "#777777"
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|block)\.(\d+)\.")
 Point = tuple[str, float, float, float]
 
 
@@ -36,9 +35,11 @@ def plot_verdict(verdict: Verdict, path: Path) -> None:
         ) from error
     if verdict.lineage is None:
         raise FttError(
-            "nothing to draw", where=path, expected="figures",
+            "nothing to draw",
+            where=path,
+            expected="figures",
             hint="Use --depth sketch or deeper, and an adapter with a sketch.",
-        )  # fmt: skip
+        )
     figure = Figure(figsize=(11 if verdict.loss else 6.5, 4.2), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     if path.suffix[1:].lower() not in canvas.get_supported_filetypes():
@@ -47,8 +48,9 @@ def plot_verdict(verdict: Verdict, path: Path) -> None:
     if verdict.loss is not None:
         _loss_panel(figure.add_subplot(1, count, 1), verdict.loss)
     _layer_panel(figure.add_subplot(1, count, count), verdict)
-    figure.suptitle(f"{_short(verdict.adapter)}  →  {_short(verdict.target)}: {verdict.status}",
-                    fontsize=11)  # fmt: skip
+    figure.suptitle(
+        f"{_short(verdict.adapter)}  →  {_short(verdict.target)}: {verdict.status}", fontsize=11
+    )
     with writing(path):
         canvas.print_figure(path, dpi=130)
 
@@ -65,13 +67,17 @@ def _loss_panel(axes: Axes, loss: LossEvidence) -> None:
     axes.plot(scales, [e.value for _, e in points], "o-", color=BLUE, label="m_t + λΔ")
     best = loss.curve.best()
     axes.axvspan(best.low, best.high, color=ORANGE, alpha=0.15, linewidth=0)
-    axes.axvline(best.value, color=ORANGE, linestyle="--", linewidth=1,
-                 label=f"best λ {best:.2f}")  # fmt: skip
+    axes.axvline(best.value, color=ORANGE, linestyle="--", linewidth=1, label=f"best λ {best:.2f}")
     if loss.source is not None:
-        for place, label, style in ((0.0, "m_s", ":"), (1.0, "m'_s", "-.")):
-            if place in loss.source.losses:
-                axes.axhline(loss.source.losses[place].mean, color=GREY, linewidth=1,
-                             linestyle=style, label=label)  # fmt: skip
+        for scale, label, style in ((0.0, "m_s", ":"), (1.0, "m'_s", "-.")):
+            if scale in loss.source.losses:
+                axes.axhline(
+                    loss.source.losses[scale].mean,
+                    color=GREY,
+                    linewidth=1,
+                    linestyle=style,
+                    label=label,
+                )
     axes.set_xlabel("λ")
     axes.set_ylabel("loss, nats per token")
     axes.set_title(f"Loss on {loss.text.label} ({loss.text.tokens:,} tokens)", fontsize=10)
@@ -81,14 +87,23 @@ def _loss_panel(axes: Axes, loss: LossEvidence) -> None:
 def _layer_panel(axes: Axes, verdict: Verdict) -> None:
     exact = verdict.weights is not None and verdict.weights.based
     points = _exact(verdict) if exact else _sampled(verdict)
-    places = list(range(len(points)))
+    numbers = list(range(len(points)))
     values = [value for _, value, _, _ in points]
     low = [max(0.0, value - low) for _, value, low, _ in points]
     high = [max(0.0, high - value) for _, value, _, high in points]
-    axes.errorbar(places, values, yerr=[low, high], fmt="o", color=BLUE, ecolor=BLUE,
-                  elinewidth=1, capsize=2, markersize=4)  # fmt: skip
+    axes.errorbar(
+        numbers,
+        values,
+        yerr=[low, high],
+        fmt="o",
+        color=BLUE,
+        ecolor=BLUE,
+        elinewidth=1,
+        capsize=2,
+        markersize=4,
+    )
     step = -(-len(points) // 10)
-    ticks = [n for n in places[::step] if n < len(points) - step] + places[-1:]
+    ticks = [n for n in numbers[::step] if n < len(points) - step] + numbers[-1:]
     axes.set_xticks(ticks, [points[n][0] for n in ticks], fontsize=8)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("layer")
@@ -99,18 +114,17 @@ def _layer_panel(axes: Axes, verdict: Verdict) -> None:
 
 def _exact(verdict: Verdict) -> list[Point]:
     layers = {} if verdict.weights is None else verdict.weights.layers
-    found = []
-    for layer, sums in layers.items():
-        value = sums.figures(based=True, compared=False)["distance"]
-        if value is not None:
-            found.append((layer, value, value, value))
-    return found
+    distances = [
+        (layer, sums.figures(based=True, compared=False)["distance"])
+        for layer, sums in layers.items()
+    ]
+    return [(layer, value, value, value) for layer, value in distances if value is not None]
 
 
 def _sampled(verdict: Verdict) -> list[Point]:
     groups: dict[str, list[float]] = {}
     for name, one in ({} if verdict.lineage is None else verdict.lineage.tensors).items():
-        match = _LAYER.search(name)
+        match = LAYER.search(name)
         groups.setdefault(match[1] if match else "other", []).append(one.distance.value)
     order = sorted(groups, key=lambda layer: (not layer.isdigit(), layer.zfill(6)))
     return [(g, sum(v) / len(v), min(v), max(v)) for g, v in ((g, groups[g]) for g in order)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -17,26 +16,25 @@ from ftt_hub import hub
 from ftt_hub.artifact.adapter import Adapter, AdapterHeaders
 from ftt_hub.artifact.folder import check_adapter
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.artifact.sketch import SKETCH_NAME, SketchMatch
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.remote import PickledWeightsError, RemoteModel, without_large_tokenizer
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError
 from ftt_hub.registry.open import adapter_folder, adapter_headers, open_adapter
-from ftt_hub.support.findings import Finding, Status, warned
+from ftt_hub.support.findings import DEPTHS, Status
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.tensors.dtypes import Bits
-from ftt_hub.transfer.plan import TransferPlan, compare_sketch
-from ftt_hub.transfer.prepare import has_same_tokens, make_report, plan_for
-from ftt_hub.verdict import lineage
-from ftt_hub.verdict.lineage import Lineage
+from ftt_hub.transfer import findings, lineage
+from ftt_hub.transfer.findings import Transfer
+from ftt_hub.transfer.prepare import examine, has_same_tokens, plan_for
+from ftt_hub.verdict.judging import judge_loss, judge_weights
 from ftt_hub.verdict.options import TextOptions
-from ftt_hub.verdict.report import Verdict, judge_distance, judge_loss, judge_weights
+from ftt_hub.verdict.report import Verdict
+from ftt_hub.verdict.survey import survey_weights
 
-DEPTHS = ("headers", "sketch", "weights", "loss")
 _Run = tuple[str, int, int]
 
 
@@ -62,13 +60,13 @@ def verify(
         depth: ``headers`` (kilobytes), ``sketch`` (up to 0.05% of the target's bytes), ``weights``
             (one pass over them) or ``loss`` (model runs on `text`).
         text: Held-out text for depth ``loss``: a file, or a `TextOptions`.
-        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        source_base: m_s for the last two depths; default what the manifest names, if available.
         other: Another adapter, for interference at depth ``weights``.
         force: Go deeper although the sketch rejects the target.
         revision: Of the adapter.
         registry: ``"hf"`` or a folder.
         workers: Threads.
-        progress: Watches.
+        progress: Receives progress events; default: none.
 
     Returns:
         The verdict for a target, or the manifest of an intact adapter.
@@ -85,9 +83,17 @@ def verify(
         return verify_target(headers, target, depth=depth, text=text)
     with open_adapter(adapter, revision=revision, registry=registry) as opened:
         return verify_target(
-            opened, target, depth=depth, text=text, source_base=source_base, other=other,
-            registry=registry, force=force, workers=workers, progress=progress,
-        )  # fmt: skip
+            opened,
+            target,
+            depth=depth,
+            text=text,
+            source_base=source_base,
+            other=other,
+            registry=registry,
+            force=force,
+            workers=workers,
+            progress=progress,
+        )
 
 
 def verify_target(
@@ -112,12 +118,12 @@ def verify_target(
         depth: ``headers``, ``sketch``, ``weights`` or ``loss``. The last two begin with the sketch
             and stop there when it rejects.
         text: Held-out text for depth ``loss``.
-        source_base: m_s for the last two depths; default what the manifest names, if at hand.
+        source_base: m_s for the last two depths; default what the manifest names, if available.
         other: Another adapter, for interference at depth ``weights``.
         registry: Where `other` is looked up.
         force: Go on in spite of a rejection.
         workers: Threads.
-        progress: Watches.
+        progress: Receives progress events; default: none.
 
     Raises:
         FttError: Unknown depth, or the target or text cannot be read.
@@ -125,8 +131,11 @@ def verify_target(
     if depth not in DEPTHS:
         raise FttError("unknown depth", where=depth[:40], expected=" or ".join(DEPTHS))
     if (depth == "loss") != (text is not None):
-        raise FttError("depth loss needs a text, and no other depth takes one", where=depth,
-                       hint="Give --depth loss --text FILE.")  # fmt: skip
+        raise FttError(
+            "depth loss needs a text, and no other depth takes one",
+            where=depth,
+            hint="Give --depth loss --text FILE.",
+        )
     described = adapter.headers if isinstance(adapter, Adapter) else adapter
     if depth == "headers":
         return verify_headers(described, read_headers(target))
@@ -135,20 +144,33 @@ def verify_target(
         return shallow
     if not isinstance(adapter, Adapter):
         raise FttError("depths weights and loss need the whole adapter", where=adapter.label)
-    from ftt_hub.verdict import deep
-
     if text is None:
-        weights, found = deep.survey_weights(
+        weights, more = survey_weights(
             adapter, target, source=source_base, other=other, registry=registry, workers=workers
         )
-        findings = (*shallow.findings, *found, *judge_weights(weights))
-        return replace(shallow, depth=depth, findings=findings, weights=weights)
+        found = (*shallow.findings, *more, *judge_weights(weights))
+        return replace(shallow, depth=depth, findings=found, weights=weights)
     options = text if isinstance(text, TextOptions) else TextOptions(text)
-    losses, found = deep.measure_losses(
+    return _with_losses(shallow, adapter, target, options, source_base, force, progress)
+
+
+def _with_losses(
+    shallow: Verdict,
+    adapter: Adapter,
+    target: PathLike,
+    options: TextOptions,
+    source_base: PathLike | None,
+    force: bool,
+    progress: Progress | None,
+) -> Verdict:
+    from ftt_hub.verdict.losses import measure_losses  # needs torch, which the other depths do not
+
+    losses, more = measure_losses(
         adapter, target, options, source=source_base, force=force, progress=progress
     )
-    judged = [] if losses is None else judge_loss(losses)
-    return replace(shallow, depth=depth, findings=(*shallow.findings, *found, *judged), loss=losses)
+    judged = () if losses is None else judge_loss(losses)
+    found = (*shallow.findings, *more, *judged)
+    return replace(shallow, depth="loss", findings=found, loss=losses)
 
 
 def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:
@@ -166,41 +188,21 @@ def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:
             warnings.warn(f"{error.where}: a pickle, downloaded whole to be read", stacklevel=4)
     checkpoint, headers = open_model(target)
     with checkpoint:
-        plan = plan_for(adapter, headers)
-        folder = _sketch_folder(adapter)
-        match = compare_sketch(folder, plan, checkpoint.tensors, checkpoint.read_bits)
-        return _with_match(adapter, headers, plan, match)
+        return _verdict(examine(adapter, checkpoint, headers, plan_for(adapter, headers)))
 
 
-def _with_match(
-    adapter: AdapterHeaders, target: ModelHeaders, plan: TransferPlan, match: SketchMatch | None
-) -> Verdict:
-    """The verdict of a compared sketch: lineage, and distance against the calibration."""
-    estimate = None if match is None else lineage.estimate(match, adapter.entries)
-    finding = _sketch_finding(match, estimate)
-    verdict = _verdict(adapter, target, plan, finding)
-    if estimate is None or estimate.verdict in ("unknown", "unrelated"):
-        return replace(verdict, lineage=estimate)
-    judged = judge_distance(estimate.overall.distance.value)
-    return replace(verdict, lineage=estimate, findings=(*verdict.findings, judged))
-
-
-def _sketch_finding(match: SketchMatch | None, estimate: Lineage | None) -> Finding:
-    if match is None:
-        return warned("sketch", "the adapter has no sketch: the target's lineage is not checked")
-    if estimate is None:
-        return warned("sketch", "too few of the sampled places are in the target: lineage unknown")
-    return estimate.finding
-
-
-def _verdict(
-    adapter: AdapterHeaders, target: ModelHeaders, plan: TransferPlan, sketch: Finding | None
-) -> Verdict:
-    report = make_report(adapter, target, plan, sketch)
+def _verdict(transfer: Transfer) -> Verdict:
+    report, comparison = findings.report(transfer), transfer.comparison
     return Verdict(
-        report.adapter, report.target, report.depth, report.findings, report.estimate,
-        target.commit, adapter.config.content_digest,
-    )  # fmt: skip
+        adapter=report.adapter,
+        target=report.target,
+        depth=report.depth,
+        findings=report.findings,
+        estimate=report.estimate,
+        commit=transfer.target.commit,
+        content_digest=transfer.adapter.config.content_digest,
+        lineage=None if comparison is None else comparison.lineage,
+    )
 
 
 def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> Verdict:
@@ -215,31 +217,20 @@ def verify_headers(adapter: AdapterHeaders, target: ModelHeaders) -> Verdict:
     same = has_same_tokens(adapter.config, target)
     if same_rows and not same:
         target = without_large_tokenizer(target)
-    return _verdict(adapter, target, plan_for(adapter, target, same_tokens=same), None)
-
-
-def _sketch_folder(adapter: AdapterHeaders) -> Path:
-    """The folder that holds the adapter's sketch; one without any when it has none."""
-    path = adapter.file(SKETCH_NAME)
-    return Path(adapter.label) if path is None else path.parent
+    return _verdict(Transfer(adapter, target, plan_for(adapter, target, same_tokens=same)))
 
 
 def _by_ranges(adapter: AdapterHeaders, model: RemoteModel) -> Verdict:
-    headers = model.headers
-    plan = plan_for(adapter, headers)
-    match = _remote_match(_sketch_folder(adapter), plan, model)
-    return _with_match(adapter, headers, plan, match)
-
-
-def _remote_match(folder: Path, plan: TransferPlan, model: RemoteModel) -> SketchMatch | None:
     """Compare the sketch with runs of the target, read side by side in one round."""
-    wanted: list[_Run] = []
-    tensors = model.headers.tensors
+    headers, tensors = model.headers, model.headers.tensors
+    plan = plan_for(adapter, headers)
+    runs: list[_Run] = []
 
     def note(name: str, start: int, count: int) -> Bits:
-        wanted.append((name, start, count))
+        runs.append((name, start, count))
         return np.zeros(count, dtype=tensors[name].dtype.numpy)
 
-    compare_sketch(folder, plan, tensors, note)
-    held = model.prefetched(wanted)
-    return compare_sketch(folder, plan, tensors, lambda name, start, n: held[name, start, n])
+    lineage.compare(adapter, plan, tensors, note)
+    bits = model.prefetched(runs)
+    comparison = lineage.compare(adapter, plan, tensors, lambda *run: bits[run])
+    return _verdict(Transfer(adapter, headers, plan, comparison))

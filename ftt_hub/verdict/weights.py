@@ -1,4 +1,12 @@
-"""Exact distances between Δ, the target and the source base, streamed a block at a time."""
+"""Exact figures of a transfer's weights: distances, cosines, and the spectra of some matrices.
+
+*Effective rank*: exp of the Shannon entropy of σ²/Σσ² (Roy and Vetterli 2007 take σ; squares weigh
+directions by their share of ‖Δ‖²). *Intruder dimensions*: among the `TOP` leading singular vectors
+of W + Δ those whose largest |cosine| with any singular vector of W is below `SIMILARITY`
+(Shuttleworth et al. 2024, "LoRA vs Full Fine-tuning: An Illusion of Equivalence", section 3).
+Theirs are left singular vectors; here those on the matrix's shorter side, which a Gram matrix
+gives in a fraction of the time, and W is the target, since that is what Δ is added to.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +18,14 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.artifact.adapter import Adapter
-from ftt_hub.artifact.index import TensorEntry
-from ftt_hub.artifact.reader import Container
-from ftt_hub.support.parallel import map_unordered
-from ftt_hub.tensors.delta_block import DeltaBlock
-from ftt_hub.tensors.dtypes import DType
-from ftt_hub.tensors.header import TensorInfo
-from ftt_hub.tensors.rounding import widen
-from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, ReadBits
-from ftt_hub.transfer.plan import TensorPlan, TransferPlan
-from ftt_hub.verdict.spectrum import Spectrum, spectrum_of
-
 Floats = NDArray[np.float64]
 
-SPECTRA = 12
-"""Matrices whose singular values are computed, spread evenly over those that Δ changes."""
-MAX_SPECTRUM_ELEMENTS = 16 << 20
-"""Larger matrices are left out: 128 MB in float64, and their decomposition takes minutes."""
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|block)\.(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|block)\.(\d+)\.")
+"""Finds the layer's number in a tensor's name."""
+TOP = 10
+SIMILARITY = 0.5
+_FLOOR = 1e-12
+"""Squares below this share of the largest are rounding of the Gram matrix, and count as zero."""
 
 
 @dataclass
@@ -69,7 +66,7 @@ class Sums:
             setattr(self, name, getattr(self, name) + value)
 
     def figures(self, *, based: bool, compared: bool) -> dict[str, float | None]:
-        """Ratios for people: distances and cosines; ``None`` where they are not known."""
+        """Distances and cosines; ``None`` where they are not known."""
         return {
             "delta_to_target": _ratio(self.delta, self.target),
             "distance": _ratio(self.moved, self.source) if based else None,
@@ -94,10 +91,10 @@ class WeightsEvidence:
     """Exact figures of a transfer's weights.
 
     Attributes:
-        total: Over all matrices; norms and biases, few and large, would hide what these do.
+        total: Over all matrices. Norms and biases are left out: they are few and large.
         tensors: Over each tensor.
         spectra: Of some matrices that Δ changes.
-        based: Whether the source base was at hand.
+        based: Whether the source base was available.
         compared: Whether another adapter was given.
     """
 
@@ -110,15 +107,15 @@ class WeightsEvidence:
     @property
     def layers(self) -> dict[str, Sums]:
         """Sums by layer number; what lies outside the layers counts as ``other``."""
-        found: dict[str, Sums] = {}
+        layers: dict[str, Sums] = {}
         for name, sums in self.tensors.items():
-            match = _LAYER.search(name)
-            found.setdefault(match[1] if match else "other", Sums()).add(sums)
-        return dict(sorted(found.items(), key=lambda i: (not i[0].isdigit(), i[0].zfill(6))))
+            match = LAYER.search(name)
+            layers.setdefault(match[1] if match else "other", Sums()).add(sums)
+        return dict(sorted(layers.items(), key=lambda i: (not i[0].isdigit(), i[0].zfill(6))))
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """The total's ratios."""
+        """Distances and cosines over all matrices."""
         return self.total.figures(based=self.based, compared=self.compared)
 
     def to_json(self) -> dict[str, object]:
@@ -136,158 +133,70 @@ class WeightsEvidence:
         }
 
 
-def values(block: DeltaBlock) -> Floats:
-    """Hi + lo of a block, in float64."""
-    found = widen(block.hi, block.dtype).astype(np.float64)
-    return found if block.lo is None else found + widen(block.lo, block.dtype)
-
-
 @dataclass(frozen=True)
-class Reader:
-    """Values of a model's tensors, a range at a time."""
+class Spectrum:
+    """Spectrum of one matrix of Δ.
 
-    tensors: Mapping[str, TensorInfo]
-    read_bits: ReadBits
-
-    def values(self, name: str, start: int, count: int) -> Floats:
-        """Elements [start, start + count) in float64."""
-        dtype: DType = self.tensors[name].dtype
-        return widen(self.read_bits(name, start, count), dtype).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class _Job:
-    plan: TensorPlan
-    start: int
-    count: int
-
-
-class Survey:
-    """One pass over a target: what Δ is against it.
-
-    Args:
-        adapter: The opened adapter.
-        plan: Its plan for the target.
-        target: The target's weights.
-        source: The source base's, where they are at hand.
-        other: Another adapter of the same source base.
+    Attributes:
+        shape: Of the matrix.
+        norm: ‖Δ‖.
+        effective_rank: exp(entropy of σ²); 0 for Δ = 0, at most the shorter side.
+        rank_90: Directions that hold 90% of ‖Δ‖².
+        top_ratio: σ₁(Δ) / σ₁(W): above 1 Δ is stronger than anything in W.
+        intruders: Of the leading singular vectors of W + Δ, those unlike any of W.
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        plan: TransferPlan,
-        target: Reader,
-        source: Reader | None = None,
-        other: Adapter | None = None,
-    ) -> None:
-        self._adapter, self._plan, self._target = adapter, plan, target
-        self._source, self._other = source, other
+    shape: tuple[int, ...]
+    norm: float
+    effective_rank: float
+    rank_90: int
+    top_ratio: float
+    intruders: int
 
-    def run(self, workers: int | None = None) -> WeightsEvidence:
-        """Read every tensor once; memory is some blocks whatever the model's size."""
-        tensors: dict[str, Sums] = {}
-        for name, sums in map_unordered(self._sums, self._jobs(), workers):
-            tensors.setdefault(name, Sums()).add(sums)
-        total = Sums()
-        for name, sums in tensors.items():
-            if len(self._plan.tensors[name].shape) >= 2:
-                total.add(sums)
-        return WeightsEvidence(
-            total, dict(sorted(tensors.items())), self._spectra(),
-            self._source is not None, self._other is not None,
-        )  # fmt: skip
-
-    def _plans(self) -> list[TensorPlan]:
-        """Tensors whose rows keep their place; others cannot be compared element by element."""
-        return [
-            plan
-            for plan in self._plan.tensors.values()
-            if plan.target is not None and plan.rows is None and plan.dtype.is_float
-        ]
-
-    def _jobs(self) -> list[_Job]:
-        step = BLOCK_ELEMENTS // 4
-        return [
-            _Job(plan, start, min(step, plan.target.count - start))
-            for plan in self._plans()
-            if plan.target is not None
-            for start in range(0, plan.target.count, step)
-        ]
-
-    def _sums(self, job: _Job) -> tuple[str, Sums]:
-        name = job.plan.name
-        target = self._target.values(name, job.start, job.count)
-        delta = _delta(self._adapter.container, job.plan.entry, job.start, job.count)
-        sums = Sums(job.count, target=_dot(target, target))
-        if delta is not None:
-            sums.delta, sums.delta_target = _dot(delta, delta), _dot(delta, target)
-        self._against_source(sums, job, target, delta)
-        if self._other is not None:
-            _against_other(sums, delta, self._others(job))
-        return name, sums
-
-    def _against_source(self, sums: Sums, job: _Job, target: Floats, delta: Floats | None) -> None:
-        info = None if self._source is None else self._source.tensors.get(job.plan.name)
-        if self._source is None or info is None or info.shape != job.plan.shape:
-            return
-        source = self._source.values(job.plan.name, job.start, job.count)
-        moved = target - source
-        sums.source, sums.source_target = _dot(source, source), _dot(source, target)
-        sums.moved = _dot(moved, moved)
-        sums.delta_moved = 0.0 if delta is None else _dot(delta, moved)
-
-    def _others(self, job: _Job) -> Floats | None:
-        container = self._other.container if self._other is not None else None
-        entry = None if container is None else container.entries.get(job.plan.name)
-        if container is None or entry is None or entry.slot is None:
-            return None
-        return None if entry.shape != job.plan.shape else _delta(
-            container, entry, job.start, job.count
-        )  # fmt: skip
-
-    def _spectra(self) -> dict[str, Spectrum]:
-        matrices = [
-            plan
-            for plan in self._plans()
-            if plan.entry is not None
-            and len(plan.shape) == 2
-            and _LAYER.search(plan.name)
-            and math.prod(plan.shape) <= MAX_SPECTRUM_ELEMENTS
-        ]
-        step = max(1, -(-len(matrices) // SPECTRA))
-        return {plan.name: self._spectrum(plan) for plan in matrices[step // 2 :: step]}
-
-    def _spectrum(self, plan: TensorPlan) -> Spectrum:
-        count = math.prod(plan.shape)
-        delta = _delta(self._adapter.container, plan.entry, 0, count)
-        target = self._target.values(plan.name, 0, count).reshape(plan.shape)
-        change = np.zeros(plan.shape) if delta is None else delta.reshape(plan.shape)
-        return spectrum_of(target, change)
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form."""
+        return {
+            "shape": list(self.shape),
+            "norm": self.norm,
+            "effective_rank": self.effective_rank,
+            "rank_90": self.rank_90,
+            "top_ratio": self.top_ratio,
+            "intruders": self.intruders,
+        }
 
 
-def _dot(first: Floats, second: Floats) -> float:
-    return float(np.dot(first, second))
+def spectrum_of(weights: Floats, delta: Floats) -> Spectrum:
+    """Spectrum of a delta against the matrix it is added to; both float64, of one 2-D shape."""
+    if weights.shape[0] > weights.shape[1]:
+        weights, delta = weights.T, delta.T
+    squares = _clean(np.asarray(np.linalg.eigvalsh(delta @ delta.T), np.float64))
+    before, base = np.linalg.eigh(weights @ weights.T)
+    total = float(squares.sum())
+    shape = (int(weights.shape[0]), int(weights.shape[1]))
+    if total == 0:
+        return Spectrum(shape, 0.0, 0.0, 0, 0.0, 0)
+    shares = squares[squares > 0] / total
+    entropy = float(-(shares * np.log(shares)).sum())
+    descending = np.sort(shares)[::-1]
+    needed = int(np.searchsorted(np.cumsum(descending), 0.9) + 1)
+    strongest = float(before[-1])
+    return Spectrum(
+        shape,
+        float(np.sqrt(total)),
+        float(np.exp(entropy)),
+        min(needed, shares.size),
+        float(np.sqrt(squares.max() / strongest)) if strongest > 0 else 0.0,
+        intruders(base, weights + delta),
+    )
 
 
-def _delta(
-    container: Container, entry: TensorEntry | None, start: int, count: int
-) -> Floats | None:
-    """Δ of a range; ``None`` when nothing is stored."""
-    if entry is None or entry.slot is None:
-        return None
-    found = np.zeros(count)
-    for first, block in container.decode_range(entry, start, count):
-        found[first - start : first - start + block.hi.size] = values(block)
-    return found
+def intruders(base: Floats, tuned: Floats) -> int:
+    """Leading singular vectors of `tuned` (rows shorter) unlike any column of `base`."""
+    _, vectors = np.linalg.eigh(tuned @ tuned.T)
+    leading = vectors[:, -TOP:]
+    return int(np.count_nonzero(np.abs(base.T @ leading).max(axis=0) < SIMILARITY))
 
 
-def _against_other(sums: Sums, delta: Floats | None, other: Floats | None) -> None:
-    if other is None:
-        return
-    sums.other = _dot(other, other)
-    if delta is None:
-        return
-    sums.delta_other = _dot(delta, other)
-    signs = np.sign(delta) * np.sign(other)
-    sums.both, sums.conflicts = int(np.count_nonzero(signs)), int(np.count_nonzero(signs < 0))
+def _clean(squares: Floats) -> Floats:
+    largest = float(squares.max(initial=0.0))
+    return np.asarray(np.where(squares > largest * _FLOOR, squares, 0.0))

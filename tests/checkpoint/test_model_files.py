@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import transformers.models
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftt_hub.artifact.stored_files import stored_companions, stored_name
@@ -100,6 +100,7 @@ def test_weights_training_state_and_other_formats_are_no_companions(name: str) -
     assert not model_files.is_companion(name)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40))
 def test_no_weights_and_no_config_travel_whatever_a_manifest_lists(name: str) -> None:
     for path in stored_companions({name: {"size": 1}, f"{name}.bin": {"size": 1}}):

@@ -33,13 +33,13 @@ from ftt_hub.errors import FttError, IncompatibleError
 from ftt_hub.loss import HeldOutText, Loss, Window
 from ftt_hub.loss.measurement import LossError
 from ftt_hub.registry.open import open_adapter
-from ftt_hub.verdict.curve import Curve
+from ftt_hub.verdict.evidence import Curve
+from ftt_hub.verdict.judging import judge_weights
 from ftt_hub.verdict.languages import check_language, language_of
+from ftt_hub.verdict.losses import mixture
 from ftt_hub.verdict.options import TextOptions
-from ftt_hub.verdict.report import Verdict, judge_weights
-from ftt_hub.verdict.running import mixture
-from ftt_hub.verdict.spectrum import spectrum_of
-from ftt_hub.verdict.weights import Sums, WeightsEvidence
+from ftt_hub.verdict.report import Verdict
+from ftt_hub.verdict.weights import Sums, WeightsEvidence, spectrum_of
 
 TEXT = " ".join(f"w{n % 7} w{n % 7 + 10}" for n in range(600))
 FAST = (0.5, 1.0)
@@ -141,7 +141,7 @@ def test_memory_of_exact_distances_does_not_grow_with_the_tensor(tmp_path: Path)
         source = save_model(root / "s", base, words=None)
         tuned = save_model(root / "t", {k: t * 1.01 for k, t in base.items()}, words=None)
         with ftt_hub.extract(source, tuned, root / "a").opened as opened:
-            from ftt_hub.verdict.deep import survey_weights
+            from ftt_hub.verdict.survey import survey_weights
 
             tracemalloc.start()
             survey_weights(opened, source, source=source, workers=1)

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.checkpoint.resolve import open_model
-from ftt_hub.codecs.quantized import QuantizedCodec
-from ftt_hub.extraction.trials.draft import Draft
-from ftt_hub.extraction.trials.trial import LossTrial, TrialPoint
+from ftt_hub.extraction.trials.trial import TrialPoint
 from ftt_hub.loss import HeldOutText, Loss, divergence, mean_difference, measure, read_text
-from ftt_hub.loss.measurement import LossError
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.transfer.load import load_model
 from ftt_hub.transfer.prepare import prepared
+from ftt_hub.transfer.running import running
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from ftt_hub.artifact.adapter import Adapter
+    from ftt_hub.codecs.quantized import QuantizedCodec
+    from ftt_hub.extraction.trials.draft import Draft
+    from ftt_hub.extraction.trials.trial import LossTrial
+
 SHARE = 4
-"""One window in so many tells which codings are worth measuring on all of them."""
+"""One window in so many decides which codings are worth measuring on all of them."""
 
 FEW = 8
-"""Windows below which all are always used."""
+"""With fewer windows than this, all are always used."""
 
 SPREAD = 16
-"""The windows are taken from so many times as much text, if there is so much."""
+"""The windows are spread over so many times as much text, if the text is that long."""
 
-Make = Callable[[QuantizedCodec | None], tuple[Adapter, Draft]]
+Make: TypeAlias = "Callable[[QuantizedCodec | None], tuple[Adapter, Draft]]"
 """Makes an adapter of a codec, its container a draft; with ``None`` that of Δ itself."""
 
 
@@ -55,11 +55,11 @@ class Bench:
     """Loads the target with each coding that is tried: one model in memory, two for `compare`.
 
     Args:
-        trial: The text and the target; filled with what is seen.
+        trial: The text and the target; receives the measurements.
         default: The target, where the trial names none.
         make: Makes adapters.
         workers: Threads.
-        progress: Watches; a unit is a window of text.
+        progress: Receives progress events; a unit is a window of text. Default: none.
 
     Attributes:
         all: The whole text.
@@ -81,7 +81,7 @@ class Bench:
         self._folder = checkpoint.folder
         checkpoint.close()
         text = _text(trial, self._folder)
-        with self._placed([_plain(self._folder)]) as model:
+        with self._running(lambda: _plain(self._folder)) as model:
             trial.before = self._loss(model, text, "m_t").estimate()
             del model  # the next one is loaded when this one is gone
         adapter, _ = make(None)
@@ -113,9 +113,9 @@ class Bench:
     def compare(self, codec: QuantizedCodec, passage: Passage) -> float:
         """KL(m_t + Δ ‖ m_t + Δ̂); holds the model twice."""
         with self._sum(self._make(None)[0]) as reference, self._sum(self._make(codec)[0]) as model:
-            found = divergence(model, reference, passage.text).nats
+            nats = divergence(model, reference, passage.text).nats
             del model, reference
-        return found
+        return nats
 
     def _loss(self, model: PreTrainedModel, text: HeldOutText, what: str) -> Loss:
         self._progress.start(what, len(text.windows), "windows")
@@ -123,33 +123,20 @@ class Bench:
         self._progress.finish()
         return loss
 
-    @contextmanager
-    def _sum(self, adapter: Adapter) -> Iterator[PreTrainedModel]:
+    def _sum(self, adapter: Adapter) -> AbstractContextManager[PreTrainedModel]:
         """The target with an adapter added while it is loaded."""
-        with prepared(adapter, self._folder) as target:
-            held = [load_model("AutoModelForCausalLM", adapter, target, scale=1.0)]
-        with self._placed(held) as model:
-            yield model
-            del model
 
-    @contextmanager
-    def _placed(self, held: list[PreTrainedModel]) -> Iterator[PreTrainedModel]:
-        """The model where it is to run; nothing holds it afterwards."""
-        import torch
+        def load() -> PreTrainedModel:
+            with prepared(adapter, self._folder) as target:
+                return load_model("AutoModelForCausalLM", adapter, target, scale=1.0)
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = held.pop().to(device)  # type: ignore[arg-type]
-            alive = weakref.ref(model)
-            yield model
-            del model
-            if alive() is not None:  # in a cycle of references
-                gc.collect()
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise LossError(
-                "out of memory", where=self._folder,
-                hint="Use a larger machine, or choose by --noise without --text.",
-            ) from error  # fmt: skip
+        return self._running(load)
+
+    def _running(
+        self, load: Callable[[], PreTrainedModel]
+    ) -> AbstractContextManager[PreTrainedModel]:
+        hint = "Use a larger machine, or choose by --noise without --text."
+        return running(load, where=self._folder, hint=hint)
 
 
 def _plain(folder: Path) -> PreTrainedModel:
@@ -172,15 +159,15 @@ def _sample(whole: Passage) -> Passage:
     count = len(whole.text.windows)
     if count < FEW:
         return whole
-    places = evenly(count, math.ceil(count / SHARE))
-    exact = Loss(whole.exact.nats[places], whole.exact.tokens[places])
-    return Passage(_some(whole.text, places), exact)
+    numbers = evenly(count, math.ceil(count / SHARE))
+    exact = Loss(whole.exact.nats[numbers], whole.exact.tokens[numbers])
+    return Passage(_some(whole.text, numbers), exact)
 
 
 def evenly(total: int, count: int) -> list[int]:
-    """So many places, spread over a range."""
+    """So many numbers, evenly spread over ``range(total)``."""
     return [number * total // count for number in range(count)]
 
 
-def _some(text: HeldOutText, places: list[int]) -> HeldOutText:
-    return replace(text, windows=tuple(text.windows[place] for place in places))
+def _some(text: HeldOutText, numbers: list[int]) -> HeldOutText:
+    return replace(text, windows=tuple(text.windows[number] for number in numbers))

@@ -10,8 +10,7 @@ from pathlib import Path
 from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.reader import Container
 from ftt_hub.codecs.abc import Codec, Place
-from ftt_hub.errors import NonFiniteError
-from ftt_hub.extraction.encoding import Weights, codec_for, read_block, rounded, row_length
+from ftt_hub.extraction.encoding import Weights, codec_for, finite, read_block, rounded, row_length
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.tensors import delta
@@ -81,9 +80,17 @@ class Draft(Container):
             Block(0, 0, count, _NO_HASH) for _, count in whole_rows(shape, BLOCK_ELEMENTS)
         )
         return TensorEntry(
-            pair.name, pair.role, pair.dtype, shape, ours, theirs, slot=slot, codec="quantized",
-            blocks=blocks, source_rows=rows,
-        )  # fmt: skip
+            pair.name,
+            pair.role,
+            pair.dtype,
+            shape,
+            ours,
+            theirs,
+            slot=slot,
+            codec="quantized",
+            blocks=blocks,
+            source_rows=rows,
+        )
 
     def _check_slot(self, entry: TensorEntry) -> None:
         """No slot is stored that could have another size."""
@@ -99,10 +106,8 @@ class Draft(Container):
         part = (start, entry.blocks[number].elements)
         base = read_block(self._source, pair.source, pair.dtype, part)
         fine = read_block(self._tuned, pair.tuned, pair.dtype, part)
-        try:
+        with finite(pair.name):
             block, sums = delta.compute(base, fine, pair.dtype)
-        except NonFiniteError as error:
-            raise NonFiniteError(error.what, where=pair.name, hint="Repair the model.") from error
         if self._codec is None:
             return block
         place = Place(pair.name, start, base, fine, row_length(pair.either.shape, part[1]))

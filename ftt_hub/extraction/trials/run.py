@@ -1,23 +1,32 @@
-"""Codings tried on a text, each as a draft that is nowhere written."""
+"""Trying codings on a text, each as a draft that is never written to disk."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.folder import list_files
 from ftt_hub.artifact.manifest import Fidelity
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import QuantizedCodec
+<<<<<<< HEAD
 from ftt_hub.extraction.choice import Chooser, Coding
 from ftt_hub.extraction.manifest import Manifest
 from ftt_hub.extraction.travelling import write_travelling
+=======
+from ftt_hub.extraction.behaviour import write_travelling
+>>>>>>> house
 from ftt_hub.extraction.trials.bench import Bench
 from ftt_hub.extraction.trials.draft import Draft
 from ftt_hub.extraction.trials.search import run
-from ftt_hub.extraction.trials.trial import LossTrial
 from ftt_hub.support.progress import Silent
+
+if TYPE_CHECKING:
+    from ftt_hub.extraction.choice import Chooser, Coding
+    from ftt_hub.extraction.manifest import Manifest
+    from ftt_hub.extraction.trials.trial import LossTrial
 
 _UNKNOWN = Fidelity(False, 0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)
 
@@ -26,7 +35,7 @@ def try_codings(trial: LossTrial, coding: Coding, chooser: Chooser, manifest: Ma
     """The coding that a trial leads to, with its step.
 
     Args:
-        trial: The text; filled with what was seen.
+        trial: The text; receives the measurements.
         coding: What the user asked for.
         chooser: The two models, surveyed once.
         manifest: What the adapter's manifest will say.

@@ -1,8 +1,8 @@
 """Choosing a coding by trials: within a limit of the loss the fewest bits, else the least loss.
 
-Codings are first measured on a sample of the text, and only the promising ones on all of it. From
-one point the next follows by a model: noise that points nowhere costs loss in proportion to its
-square, and the interval of that cost, a mean of slopes over the windows, in proportion to itself.
+Codings are first measured on a sample of the text, and only the promising ones on all of it. One
+measurement predicts the next: the loss increases with the square of the noise, if the noise has no
+direction of its own, and the confidence interval of that increase with the noise itself.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, STOCHASTIC, QuantizedCodec
 from ftt_hub.errors import ExtractionError
-from ftt_hub.extraction.choice import Chooser, Coding
-from ftt_hub.extraction.trials.bench import Bench, Passage
-from ftt_hub.extraction.trials.trial import LossTrial, TrialPoint
+
+if TYPE_CHECKING:
+    from ftt_hub.extraction.choice import Chooser, Coding
+    from ftt_hub.extraction.trials.bench import Bench, Passage
+    from ftt_hub.extraction.trials.trial import LossTrial, TrialPoint
 
 ROUNDINGS = (STOCHASTIC, ROTATED, NEAREST)
 
@@ -30,24 +33,24 @@ TRIES = 4
 """Codings of one rounding that are measured on all of the text."""
 
 AIM, ENOUGH = 0.9, 0.75
-"""Parts of the limit: what is aimed at, and what is near enough to it."""
+"""Shares of the limit: what is aimed at, and what is near enough."""
 
 TRUSTED, NARROW = 1.5, 1.06
-"""Factors between two noises: below the first the model is trusted, below the second they are
+"""Ratios of two noises: up to the first the prediction is trusted, up to the second they are
 alike."""
 
 HOPELESS = 2.0
-"""A rounding that seems to take so many times the bits of another is not looked at again."""
+"""A rounding that seems to need so many times the bits of another is not tried again."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A coding and what was seen of it.
+    """A coding that was measured.
 
     Attributes:
         codec: Its codec.
-        point: What was measured.
-        noise: What was asked for, in a search by noise.
+        point: The measurement.
+        noise: The noise that was asked for, in a search by noise.
     """
 
     codec: QuantizedCodec
@@ -63,7 +66,7 @@ class Search:
         bench: Where codings are tried.
         chooser: From noise to step.
         coding: What the user asked for.
-        limit: Largest increase of the loss, nats a token: the upper bound of its interval.
+        limit: Largest upper bound of the increase of the loss, nats per token.
     """
 
     bench: Bench
@@ -83,8 +86,8 @@ class Search:
         best: Tried | None = None
         for kind in sorted(kinds, key=bits.__getitem__):
             if best is None or bits[kind] < best.point.bits_per_weight:
-                found = self._refine(kind, noises[kind])
-                best = min((t for t in (best, found) if t is not None), key=_bits, default=None)
+                refined = self._refine(kind, noises[kind])
+                best = min((t for t in (best, refined) if t is not None), key=_bits, default=None)
         return best
 
     def _first(self, kind: str) -> float:
@@ -124,7 +127,7 @@ class Search:
         return _within(tried.noise * min(max(factor, 1 / 8), 8.0))
 
     def _scout(self, kind: str, noise: float) -> float:
-        """About the noise that a rounding can afford, from one coding on the sample."""
+        """Roughly the noise that a rounding can afford, from one coding on the sample."""
         return self._aimed(self._try(kind, noise, self.bench.part))
 
     def _refine(self, kind: str, noise: float) -> Tried | None:
@@ -153,7 +156,7 @@ def run(trial: LossTrial, chooser: Chooser, coding: Coding, bench: Callable[[], 
     """Choose by measured loss: within the limit the fewest bits, without one the smallest loss.
 
     Args:
-        trial: What to measure; filled with what was seen.
+        trial: What to measure; receives the measurements.
         chooser: Finds codecs.
         coding: What the user asked for; all roundings are tried unless it names one.
         bench: Opens the target.
@@ -169,24 +172,31 @@ def run(trial: LossTrial, chooser: Chooser, coding: Coding, bench: Callable[[], 
     if limit is not None:
         replace(coding, codec="quantized", noise=NOISE)  # refuses a second limit at once
     if not chooser.survey(turned=ROTATED in kinds).total.delta_square:
-        return Coding("exact")  # every matrix is unchanged
-    opened = bench()
+        # every matrix is unchanged
+        return replace(_without_limit(coding), codec="exact", rounding=None)
+    ready = bench()
     if limit is None:
-        best = _least_loss(opened, chooser, coding, kinds)
+        best = _least_loss(ready, chooser, coding, kinds)
     else:
-        found = Search(opened, chooser, coding, limit).run(kinds)
-        if found is None:
+        fewest = Search(ready, chooser, coding, limit).run(kinds)
+        if fewest is None:
             seen = min(point.increase.high for point in trial.points)
             raise ExtractionError(
-                "no step keeps the loss within the limit", where=trial.text,
+                "no step keeps the loss within the limit",
+                where=trial.text,
                 expected=f"at most +{limit:g}, interval included",
                 found=f"up to +{seen:.3g} at the best step tried",
                 hint="Allow more, give a longer text, or use --codec exact.",
-            )  # fmt: skip
-        best = found
+            )
+        best = fewest
     trial.chosen = best.point
-    trial.divergence = opened.compare(best.codec, opened.part)
-    return Coding("quantized", step=best.codec.step, rounding=best.codec.rounding, seed=coding.seed)
+    trial.divergence = ready.compare(best.codec, ready.part)
+    chosen = _without_limit(coding)
+    return replace(chosen, codec="quantized", step=best.codec.step, rounding=best.codec.rounding)
+
+
+def _without_limit(coding: Coding) -> Coding:
+    return replace(coding, bits=None, target_size=None, max_error=None, noise=None, step=None)
 
 
 def _least_loss(bench: Bench, chooser: Chooser, coding: Coding, kinds: tuple[str, ...]) -> Tried:
@@ -216,7 +226,7 @@ def _within(noise: float) -> float:
 
 
 def _between(noise: float, good: float, bad: float) -> float:
-    """The noise aimed at, where it lies between what was good and what was bad; else a middle."""
+    """The noise aimed at if it is between a good one and a bad one, else one in the middle."""
     if good < noise < bad:
         return _within(noise)
     if not good:

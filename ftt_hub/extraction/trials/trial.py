@@ -1,7 +1,7 @@
-"""What storing Δ with loss costs in held-out loss (`--text`): the question, and what was seen.
+"""How much a lossy coding of Δ increases held-out loss (`--text`): the question and the answers.
 
-Equal squared error is no measure of harm at low rates (docs/codecs.md), so the harm itself is
-measured: m_t + Δ̂ against m_t + Δ on the same windows of text.
+At low rates codings of equal squared error differ in harm (docs/codecs.md). The harm itself is
+therefore measured: m_t + Δ̂ against m_t + Δ on the same windows of text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TrialPoint:
         bits_per_weight: Measured.
         step: The quantiser's step.
         tokens: Scored tokens it was measured on: all, or a quarter of them.
-        loss: Of m_t + Δ̂ on these, nats a token.
+        loss: Of m_t + Δ̂ on these, nats per token.
         increase: Over m_t + Δ, paired by window.
     """
 
@@ -44,26 +44,30 @@ class TrialPoint:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form."""
         return {
-            "rounding": self.rounding, "noise": self.noise, "step": self.step,
-            "bits_per_weight": self.bits_per_weight, "tokens": self.tokens,
-            "loss": self.loss.to_json(), "increase": self.increase.to_json(),
-        }  # fmt: skip
+            "rounding": self.rounding,
+            "noise": self.noise,
+            "step": self.step,
+            "bits_per_weight": self.bits_per_weight,
+            "tokens": self.tokens,
+            "loss": self.loss.to_json(),
+            "increase": self.increase.to_json(),
+        }
 
 
 @dataclass
 class LossTrial:
-    """What to measure, and, once done, what was seen.
+    """What to measure and, once that is done, the measurements.
 
     Attributes:
         text: Held-out text (`ftt_hub.loss.read_text`).
         target: Model that Δ is added to; default the source base.
-        max_increase: Largest acceptable increase of the loss, nats a token; ``None`` only reports.
+        max_increase: Largest increase of the loss accepted, nats per token; ``None``: report only.
         tokens: Scored tokens of the text that are used.
         before: Loss of m_t alone.
         exact: Loss of m_t + Δ.
         points: Every candidate in the order tried.
         chosen: The one that was taken.
-        divergence: KL(m_t + Δ ‖ m_t + Δ̂) of the chosen one, nats a token, on a quarter of the text.
+        divergence: KL(m_t + Δ ‖ m_t + Δ̂), chosen one, on a quarter of the text, nats per token.
     """
 
     text: Path

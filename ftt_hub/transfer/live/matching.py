@@ -18,12 +18,14 @@ from ftt_hub.errors import FttError, IncompatibleError, UnsupportedError
 from ftt_hub.support.findings import CompatibilityReport, Status, warned
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.header import TensorInfo
+from ftt_hub.transfer import findings, lineage
 from ftt_hub.transfer.assemble import Assembler
 from ftt_hub.transfer.live.names import Group, map_names
 from ftt_hub.transfer.live.places import Place, place_of
+from ftt_hub.transfer.live.sampled import SampledWeights
 from ftt_hub.transfer.live.shards import reshard, together
 from ftt_hub.transfer.live.steps import ReplaceStep, Step, SumStep, fused_pieces, tensor_pieces
-from ftt_hub.transfer.plan import TensorPlan, TransferPlan, check_sketch
+from ftt_hub.transfer.plan import TensorPlan, TransferPlan
 from ftt_hub.transfer.prepare import plan_for, refuse_impossible
 
 if TYPE_CHECKING:
@@ -174,35 +176,25 @@ class Matcher:
         return [n for n in names if is_base and prefix != "." and not n.startswith(prefix)]
 
     def _report(self, plan: TransferPlan, headers: ModelHeaders) -> CompatibilityReport:
-        findings = list(plan.findings)
+        comparison = self._comparison(plan)
+        found = findings.find(findings.Transfer(self._adapter.headers, headers, plan, comparison))
         outside = self._outside(self._map.missing)
         if outside:
             reason = f"{type(self._model).__name__} has no such head: {', '.join(outside[:3])}"
-            findings.append(warned("tensors", reason))
-        findings.append(self._sketch(plan, headers))
-        return CompatibilityReport(self._adapter.label, headers.label, "sketch", tuple(findings))
+            found = (*found, warned("tensors", reason))
+        return CompatibilityReport(self._adapter.label, headers.label, "sketch", found)
 
-    def _sketch(self, plan: TransferPlan, headers: ModelHeaders) -> Any:
-        """Compare the sketch with the weights that lie here in whole rows under one name."""
-        held = {
-            group.names[0]: (self._places[group.key], rows)
-            for group in self._map.groups
-            if group.converter is None
-            and group.key in self._places
-            and (rows := self._places[group.key].whole_rows()) is not None
-        }
-        if not held:
-            return warned("sketch", "no weights lie here in whole rows: lineage is not checked")
-
-        def holds(name: str, element: int) -> bool:
-            return name in held and element // headers.tensors[name].row_elements in held[name][1]
-
-        def read_bits(name: str, start: int, count: int) -> Bits:
-            place, rows = held[name]
-            return place.read(start - rows.start * headers.tensors[name].row_elements, count)
-
-        tensors = {name: headers.tensors[name] for name in held if name in headers.tensors}
-        return check_sketch(self._adapter.folder, plan, tensors, read_bits, holds)
+    def _comparison(self, plan: TransferPlan) -> lineage.Comparison:
+        """Compare the sketch with the weights that this process has."""
+        sample = lineage.sketch_of(self._adapter.headers)
+        if sample is None:
+            return lineage.Comparison(None, None)
+        runs = {name: runs for name, (_, runs, _) in sample.values.items()}
+        shapes = {name: entry.shape for name, entry in self._entries.items()}
+        weights = SampledWeights(self._model, self._tensors, self._map.groups, shapes, runs)
+        return lineage.compare(
+            self._adapter.headers, plan, weights.tensors, weights.read_bits, weights.holds
+        )
 
     def _steps(
         self,

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.support.findings import CompatibilityReport
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-class Opened(Protocol):
-    """Something that holds an opened adapter."""
-
-    @property
-    def opened(self) -> Adapter:
-        """The adapter."""
+    from ftt_hub.registry.open import HasAdapter
 
 
 class OnModels:
     """Methods for models in memory, of a class that has `opened`."""
 
     def apply_to(
-        self: Opened,
+        self: HasAdapter,
         model: PreTrainedModel,
         *,
         scale: float = 1.0,
@@ -64,7 +57,7 @@ class OnModels:
             source_base=source_base,
         )  # fmt: skip
 
-    def remove_from(self: Opened, model: PreTrainedModel) -> None:
+    def remove_from(self: HasAdapter, model: PreTrainedModel) -> None:
         """Take the adapter off a model: the weights are bit for bit as if it had never been there.
 
         Other adapters on the model stay, in whatever order they came.
@@ -76,7 +69,7 @@ class OnModels:
 
         verbs.remove_from(self.opened, model)
 
-    def set_scale(self: Opened, model: PreTrainedModel, scale: float) -> None:
+    def set_scale(self: HasAdapter, model: PreTrainedModel, scale: float) -> None:
         """Change λ of the adapter on a model, from the target's own bits.
 
         Raises:
@@ -87,8 +80,8 @@ class OnModels:
         verbs.set_scale(self.opened, model, scale)
 
     def swap(
-        self: Opened,
-        other: Opened,
+        self: HasAdapter,
+        other: HasAdapter,
         model: PreTrainedModel,
         *,
         scale: float = 1.0,
@@ -105,7 +98,7 @@ class OnModels:
         return verbs.swap(self.opened, other.opened, model, scale=scale, source_base=source_base)
 
     def applied(
-        self: Opened,
+        self: HasAdapter,
         model: PreTrainedModel,
         *,
         scale: float = 1.0,
@@ -119,7 +112,9 @@ class OnModels:
             self.opened, model, scale=scale, tokenizer=tokenizer, source_base=source_base
         )
 
-    def tokenizer(self: Opened, base_model: str | Path | None = None) -> PreTrainedTokenizerBase:
+    def tokenizer(
+        self: HasAdapter, base_model: str | Path | None = None
+    ) -> PreTrainedTokenizerBase:
         """The tokenizer for a model with this adapter on it, with the fine-tuned chat template.
 
         Args:

@@ -140,6 +140,10 @@ class Place:
         flat = flat[start : None if count is None else start + count].to("cpu")
         return flat.view(torch.uint8).numpy().view(self.dtype.numpy).copy()
 
+    def pick(self, elements: torch.Tensor) -> Bits:
+        """A copy of the bits of some elements, 1-D; of a parameter that is not distributed."""
+        return self._bits(self.tensor.detach().reshape(-1)[elements.to(self.tensor.device)])
+
     @property
     def is_on_device(self) -> bool:
         """Whether sums are made on the device it lies on."""

@@ -11,9 +11,9 @@ from models import TinyFamily, load_state
 
 import ftt_hub
 from ftt_hub.artifact.index import TensorEntry
-from ftt_hub.artifact.sketch import RunSums, match_of
+from ftt_hub.artifact.sketch import RunSums
 from ftt_hub.tensors.dtypes import F32
-from ftt_hub.verdict import lineage
+from ftt_hub.transfer.lineage import judge
 
 SIZE, RUN = 100_000, 200
 
@@ -90,7 +90,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     entries = {n: TensorEntry(n, "delta", F32, (SIZE // 100, 100)) for n in names}
     hits = 0
     for _ in range(150):
-        found = lineage.estimate(match_of(_drawn(dice, names, 0.5)), entries)
+        found = judge(_drawn(dice, names, 0.5), entries).lineage
         assert found is not None
         hits += found.overall.distance.low <= 0.1 <= found.overall.distance.high
     assert 0.87 <= hits / 150 <= 1.0
@@ -111,19 +111,19 @@ def test_the_size_of_a_kind_of_matrix_weighs_its_runs() -> None:
         "layers.0.big": TensorEntry("layers.0.big", "delta", F32, (1000, 1000)),
         "layers.0.small": TensorEntry("layers.0.small", "delta", F32, (10, 10)),
     }
-    found = lineage.estimate(match_of(runs), entries)
+    found = judge(runs, entries).lineage
     assert found is not None
     assert found.overall.distance.value == pytest.approx(0.0141, rel=0.1)
     assert found.tensors["layers.0.small"].distance.value == pytest.approx(1.0, rel=0.15)
 
 
 def test_one_run_alone_gives_no_estimate() -> None:
-    assert lineage.estimate(match_of([RunSums("a", 1, 1.0, 1.0, 0.0, 0.0, 1)]), {}) is None
+    assert judge([RunSums("a", 1, 1.0, 1.0, 0.0, 0.0, 1)], {}).lineage is None
 
 
 def test_weights_that_are_not_finite_have_no_lineage() -> None:
     runs = [RunSums("a", 4, 1.0, math.nan, math.nan, math.nan, 0)] * 8
-    found = lineage.estimate(match_of(runs), {})
+    found = judge(runs, {}).lineage
     assert found is not None
     assert found.verdict == "unknown"
     assert found.finding.status == "warned"

@@ -1,7 +1,7 @@
-"""What earlier transfers of a measured family say of this one: thresholds and predictions.
+"""What transfers within a measured family of models predict for others.
 
 The numbers come from `calibration.json`, which `benchmarks/transferability.py --write` makes; the
-method and its limits stand in docs/verdict.md. *Recovered share* is the part of fine-tuning's gain
+method and its limits are in docs/verdict.md. *Recovered share* is the part of fine-tuning's gain
 that the transfer has: (L(m_t) − L(m_t + Δ)) / (L(m_t) − L(FT(m_t))).
 """
 
@@ -22,7 +22,7 @@ class Prediction:
 
     Attributes:
         share: With the interval that held 90% of the calibration's transfers of this kind.
-        basis: Depth it rests on: ``sketch``, ``weights`` or ``loss``.
+        basis: Depth of the figure: ``sketch``, ``weights`` or ``loss``.
         figure: The figure it was made from, by its name in the report.
         value: That figure's value.
     """
@@ -63,15 +63,15 @@ def from_distance(distance: float, basis: str) -> Prediction:
         basis: ``sketch`` where it is estimated, ``weights`` where it is exact.
     """
     table = calibration()["distance"]["classes"]
-    held = table["near" if distance <= far_above() else "far"]
-    share = Estimate(held["median"], held["low"], held["high"], held["level"])
+    shares = table["near" if distance <= far_above() else "far"]
+    share = Estimate(shares["median"], shares["low"], shares["high"], shares["level"])
     return Prediction(share, basis, "distance", distance)
 
 
 def from_kept(kept: Estimate) -> Prediction:
     """The prediction from the measured gain as a share of L(m_t) − L(m'_s).
 
-    The calibration's band is widened by the chance of the text, as independent of it.
+    The calibration's band is widened by the uncertainty of `kept`, taken as independent.
     """
     line = calibration()["kept"]
     value = line["intercept"] + line["slope"] * kept.value
