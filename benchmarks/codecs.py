@@ -26,8 +26,8 @@ from lossless import bound, lossless
 from matrices import Pair
 from stored import Stored
 
-from ftt_hub.codecs.abc import Codec, Place
-from ftt_hub.codecs.lossy.rate import Survey, Tally, step_for_bits, step_for_error
+from ftt_hub.codecs.abc import BlockContext, Codec
+from ftt_hub.codecs.lossy.rate import RateSurvey, Tally, step_for_bits, step_for_error
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -81,7 +81,7 @@ def ours(
     pair: Pair, nearest: Sequence[float], stochastic: Sequence[float], rotated: Sequence[float]
 ) -> dict[str, QuantizedCodec]:
     """The quantized codecs to measure: steps in units of rms(Δ), rotated by bits per weight."""
-    survey = Survey()
+    survey = RateSurvey()
     for _, _, block, place in pair.blocks():
         tally = Tally()
         tally.add(block, place.columns)
@@ -115,7 +115,7 @@ def int4_error(pair: Pair) -> float:
     return math.sqrt(error / total)
 
 
-Store = Callable[[DeltaBlock, Place, tuple[int, ...]], Stored]
+Store = Callable[[DeltaBlock, BlockContext, tuple[int, ...]], Stored]
 
 
 def measure(pair: Pair, store: Store, loss: Loss | None) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def lossy(
         for seed in range(1 if codec.rounding == NEAREST else seeds):
             chosen = replace(codec, seed=seed)
 
-            def store(b: DeltaBlock, p: Place, s: tuple[int, ...], c: Codec = chosen) -> Any:
+            def store(b: DeltaBlock, p: BlockContext, s: tuple[int, ...], c: Codec = chosen) -> Any:
                 frame = c.encode(b, p)
                 values = delta_values(c.decode(frame, b.hi.size, b.dtype)).reshape(s)
                 return Stored(values, 8 * len(frame))

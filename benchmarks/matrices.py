@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftt_hub.checkpoint.reader import Checkpoint
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.tensors import delta
 from ftt_hub.tensors.delta_block import DeltaBlock
 
-Block = tuple[str, tuple[int, ...], DeltaBlock, Place]
+Block = tuple[str, tuple[int, ...], DeltaBlock, BlockContext]
 
 
 class Pair:
@@ -28,5 +28,5 @@ class Pair:
             before = self.source.read_bits(info.name, 0, info.count)
             after = self.tuned.read_bits(info.name, 0, info.count)
             block, _ = delta.compute(before, after, info.dtype)
-            place = Place(info.name, 0, before, after, info.shape[-1])
+            place = BlockContext(info.name, 0, before, after, info.shape[-1])
             yield info.name, info.shape, block, place

@@ -20,8 +20,9 @@ from demo.materials import english_text, split, turkish_text
 from demo.models import prepare
 
 from ftt_hub.checkpoint.reader import Checkpoint
-from ftt_hub.codecs.abc import Place
-from ftt_hub.codecs.exact import ExactCodec, to_ordered
+from ftt_hub.codecs.abc import BlockContext
+from ftt_hub.codecs.entropy.ordered import to_ordered
+from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.tensors.delta import compute
 from ftt_hub.tensors.dtypes import BF16, Bits
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
@@ -67,7 +68,9 @@ def main() -> None:
                     "BitX style: XOR, byte planes, zstd-3": zstd_planes(base ^ fine),
                     "Δ in bf16 (hi only), byte planes, zstd-3": zstd_planes(block.hi),
                     "order-0 entropy of hi": entropy_bytes(block.hi),
-                    "ftt-hub exact (hi and lo)": len(codec.encode(block, Place(name, start))),
+                    "ftt-hub exact (hi and lo)": len(
+                        codec.encode(block, BlockContext(name, start))
+                    ),
                 }
                 for label, size in sizes.items():
                     totals[label] = totals.get(label, 0) + size

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_option
 
+from ftt_hub.support.sizes import format_bytes
+
 
 @click.command(
     "apply",
@@ -53,7 +55,7 @@ def command(
 
     Memory stays flat whatever the size of the model; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.output import print_json, print_line
     from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.transfer.apply import apply
@@ -78,6 +80,6 @@ def command(
         print_json({"folder": str(result.folder), **facts})
         return
     print_line(
-        f"{result.folder}: {size(result.nbytes)}, Δ added to {result.changed} of "
+        f"{result.folder}: {format_bytes(result.nbytes)}, Δ added to {result.changed} of "
         f"{result.tensors} tensors"
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 from ftt_hub.cli.options import json_option, registry_option
 
+from ftt_hub.support.sizes import format_bytes
+
 if TYPE_CHECKING:
     from ftt_hub.catalogue.browse import BrowseEntry
 
@@ -161,10 +163,6 @@ def _is_counted(entry: BrowseEntry) -> bool:
 
 def entry_row(entry: BrowseEntry) -> list[str]:
     """One adapter, as cells."""
-    from ftt_hub.cli.output import size
-
-    from ftt_hub.catalogue.browse import stored_bytes
-
     listing, config = entry.listing, entry.listing.config
     exact = config.fidelity.exact
     row = [
@@ -174,7 +172,7 @@ def entry_row(entry: BrowseEntry) -> list[str]:
         config.source_base.id,
         ", ".join(config.datasets),
         config.codec.id,
-        size(stored_bytes(listing)),
+        format_bytes(config.stored_bytes),
         "exact" if exact else f"error {config.fidelity.relative_error:.2g}",
         config.license or "",
         (listing.updated or "")[:10],

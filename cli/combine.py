@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_option
 
+from ftt_hub.support.sizes import format_bytes
+
 
 @click.command(
     "combine",
@@ -44,7 +46,7 @@ def command(
     ranges per adapter. docs/combining.md has the recipes. Memory stays flat; OUT appears whole or
     not at all.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, size
+    from ftt_hub.cli.output import message, print_json, print_line
     from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.combining.combine import combine
@@ -69,6 +71,6 @@ def command(
     for parent in result.parents:
         print_line(f"{parent['weight']:g} × {parent['ref']} ({parent['content_digest'][7:19]})")
     if result.merged is not None:
-        print_line(f"{result.folder}: merged checkpoint, {size(result.merged.nbytes)}")
+        print_line(f"{result.folder}: merged checkpoint, {format_bytes(result.merged.nbytes)}")
         return
     print_line(f"{result.folder}: adapter, licence {result.license or 'not stated'}")

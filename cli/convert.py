@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import json_option, provenance_options, registry_option, workers_option
+from ftt_hub.cli.options import (
+    CodecName,
+    json_option,
+    provenance_options,
+    registry_option,
+    workers_option,
+)
+
+from ftt_hub.support.sizes import format_bytes
 
 if TYPE_CHECKING:
     from ftt_hub.convert.lora_report import LoraReport
-
-CODECS = ("factored", "exact", "anchored", "quantized", "auto")
 
 
 @click.group("convert", epilog="Example: ftt-hub convert from-peft ./my-lora ./adapter")
@@ -27,7 +33,7 @@ def command() -> None:
 @click.option("--base", metavar="MODEL", help="Model it was trained on; default the one it names.")
 @click.option(
     "--codec",
-    type=click.Choice(CODECS),
+    type=CodecName(),
     default="factored",
     show_default=True,
     help="How Δ is stored; factored keeps the factors of LoRA.",
@@ -58,7 +64,7 @@ def from_peft(
 
     Every method that PEFT can merge works: LoRA and its variants, IA3, OFT, LoHa, VeRA and others.
     """
-    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.output import print_json, print_line
     from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_from_peft
@@ -84,9 +90,8 @@ def from_peft(
     if as_json:
         print_json(config.to_json())
         return
-    stored = sum(facts["size"] for facts in config.files.values())
     print_line(
-        f"{out}: {size(stored)}, {config.fidelity.ratio:.1%} of the model, "
+        f"{out}: {format_bytes(config.stored_bytes)}, {config.fidelity.ratio:.1%} of the model, "
         f"{config.tensors.changed} tensors changed"
     )
 
@@ -178,13 +183,13 @@ def to_lora(
 
 
 def _print_lora(out: str, report: LoraReport) -> None:
-    from ftt_hub.cli.output import message, print_line, print_table, size
+    from ftt_hub.cli.output import message, print_line, print_table
 
     rows = [(m.module, str(m.rank), f"{m.error:.4f}") for m in report.modules]
     print_table(None, ("module", "rank", "error"), rows)
     print_line(
-        f"{out}: {size(report.nbytes)}, {len(rows)} modules, relative error {report.error:.4f} "
-        f"over them, {report.total_error:.4f} over all of Δ"
+        f"{out}: {format_bytes(report.nbytes)}, {len(rows)} modules, "
+        f"relative error {report.error:.4f} over them, {report.total_error:.4f} over all of Δ"
     )
     kept = sum(m.kept for m in report.modules)
     if kept:
@@ -227,7 +232,7 @@ def to_sparse_patch(
     as_json: bool,
 ) -> None:
     """Write the patch OUT: indices and new values of the weights of BASE that Δ changes."""
-    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.output import print_json, print_line
     from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_to_sparse_patch
@@ -249,6 +254,6 @@ def to_sparse_patch(
         print_json({"file": str(report.path), "bytes": report.nbytes, **facts})
         return
     print_line(
-        f"{out}: {size(report.nbytes)}, {report.changed:,} of {report.elements:,} weights in "
-        f"{report.tensors} tensors"
+        f"{out}: {format_bytes(report.nbytes)}, {report.changed:,} of {report.elements:,} weights "
+        f"in {report.tensors} tensors"
     )

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import ByteSize, json_option, provenance_options, workers_option
+from ftt_hub.cli.options import ByteSize, CodecName, json_option, provenance_options, workers_option
+
+from ftt_hub.support.sizes import format_bytes
 
 if TYPE_CHECKING:
     from ftt_hub.artifact.manifest import AdapterConfig
     from ftt_hub.extraction.trials.trial import LossTrial
 
-CODECS = ("exact", "anchored", "quantized", "factored", "auto")
 METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 
 
@@ -26,7 +27,7 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 @click.argument("out", type=click.Path())
 @click.option(
     "--codec",
-    type=click.Choice(CODECS),
+    type=CodecName(),
     show_default="exact, or quantized with a limit",
     help="How Δ is stored; factored is for LoRA folders.",
 )
@@ -124,7 +125,7 @@ def command(
     Both are folders or Hub references; FINE_TUNED may be the folder of a PEFT
     adapter. Memory stays flat; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, quiet_loading, size
+    from ftt_hub.cli.output import message, print_json, print_line, quiet_loading
     from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.extract import extract
@@ -178,9 +179,8 @@ def command(
     if trial is not None and trial.chosen is not None:
         _print_trial(trial)
     fidelity = config.fidelity
-    stored = sum(facts["size"] for facts in config.files.values())
     print_line(
-        f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
+        f"{out}: {format_bytes(config.stored_bytes)}, {fidelity.ratio:.1%} of the model, "
         f"{fidelity.bits_per_weight:.3g} bits per weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")

@@ -6,6 +6,7 @@ import click
 from ftt_hub.cli.options import json_option, registry_option
 
 from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.support.sizes import format_bytes
 
 
 @click.command("info", epilog="Example: ftt-hub info me/base-v1-turkish@v1.0.0 --layers")
@@ -76,10 +77,7 @@ def _export(
 
 def facts_of(config: AdapterConfig) -> dict[str, str]:
     """The manifest for people."""
-    from ftt_hub.cli.output import size
-
     fidelity, summary = config.fidelity, config.tensors
-    stored = sum(facts["size"] for facts in config.files.values())
     return {
         "source base": f"{config.source_base.id} {config.source_base.revision or ''}".strip(),
         "fine-tuned model": config.fine_tuned.id,
@@ -93,7 +91,7 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         "fidelity": "exact: rebuilds the fine-tuned model bit for bit"
         if fidelity.exact
         else f"relative error {fidelity.relative_error:g}, noise {fidelity.noise:g}",
-        "size": f"{size(stored)} ({fidelity.ratio:.1%} of the model, "
+        "size": f"{format_bytes(config.stored_bytes)} ({fidelity.ratio:.1%} of the model, "
         f"{fidelity.bits_per_weight:.3g} bits per weight)",
         "‖Δ‖/‖m‖": f"{fidelity.relative_norm:g}",
         "weights changed": f"{fidelity.changed_parameters:,} of {fidelity.parameters:,}",

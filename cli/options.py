@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+from ftt_hub.support.sizes import parse_bytes
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*$", re.IGNORECASE)
+
+class CodecName(click.ParamType[str]):
+    """An id from the catalogue of codecs, or ``auto``; the catalogue is imported when needed."""
+
+    name = "codec"
+
+    def _choice(self) -> click.Choice[str]:
+        from ftt_hub.codecs.catalogue import CODECS
+
+        return click.Choice([*CODECS, "auto"])
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """All ids, for the help text."""
+        return self._choice().get_metavar(param, ctx)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The id, or fail with the usage."""
+        return self._choice().convert(str(value), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The ids that begin so."""
+        return self._choice().shell_complete(ctx, param, incomplete)
 
 
 class ByteSize(click.ParamType[int]):
@@ -24,12 +51,10 @@ class ByteSize(click.ParamType[int]):
         """Parse, or fail with the usage."""
         if isinstance(value, int):
             return value
-        match = _SIZE.match(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 5GB", param, ctx)
-        number, prefix, binary = match.groups()
-        base = 1024 if binary else 1000
-        size = int(float(number) * base ** " KMGT".index(prefix.upper() or " "))
+        try:
+            size = parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if size < 1:
             self.fail("a size must be at least one byte", param, ctx)
         return size

@@ -30,15 +30,6 @@ def print_line(text: str) -> None:
     click.echo(printable(text))
 
 
-def size(nbytes: float) -> str:
-    """Bytes for people: ``61.0 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} TB"
-
-
 def console() -> Console:
     """A console on stdout; wide enough to keep table rows on one line when piped."""
     from rich.console import Console

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ftt_hub.support.progress import BYTES, Progress, Silent
+from ftt_hub.support.sizes import format_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -161,9 +162,7 @@ class Lines:
         click.echo(line, err=True)
 
     def _amount(self, count: int) -> str:
-        if self._unit != BYTES:
-            return f"{count:,}"
-        return f"{count / 1e9:.2f} GB" if self._total >= 10**9 else f"{count / 1e6:.1f} MB"
+        return format_bytes(count) if self._unit == BYTES else f"{count:,}"
 
 
 def _minutes(seconds: float) -> str:

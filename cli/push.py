@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 from ftt_hub.cli.options import json_option, registry_option
 
+from ftt_hub.support.sizes import format_bytes
+
 if TYPE_CHECKING:
     from ftt_hub.registry.abc import Preview
 
@@ -60,16 +62,18 @@ def command(
 
 def show_preview(plan: Preview, as_json: bool) -> None:
     """The files that a push would send."""
-    from ftt_hub.cli.output import message, print_json, print_table, size
+    from ftt_hub.cli.output import message, print_json, print_table
 
     if as_json:
         files = [{"name": f.name, "bytes": f.size, "stored": f.stored} for f in plan.files]
         facts = {"ref": plan.ref, "changed": plan.changed, "bytes_sent": plan.sent}
         print_json({**facts, "files": files})
         return
-    rows = [(f.name, size(f.size), "there already" if f.stored else "send") for f in plan.files]
+    rows = [
+        (f.name, format_bytes(f.size), "there already" if f.stored else "send") for f in plan.files
+    ]
     print_table(None, ("file", "size", plan.ref), rows)
     if plan.changed:
-        message(f"would send {size(plan.sent)}; nothing was sent")
+        message(f"would send {format_bytes(plan.sent)}; nothing was sent")
     else:
         message("nothing to do: this content is published already")

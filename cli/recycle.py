@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from ftt_hub.cli.options import json_option
 
+from ftt_hub.support.sizes import format_bytes
+
 if TYPE_CHECKING:
     from ftt_hub.recycling.plan import Plan
 
@@ -64,7 +66,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
 
 
 def _print_plan(plan: Plan) -> None:
-    from ftt_hub.cli.output import print_line, print_table, size
+    from ftt_hub.cli.output import print_line, print_table
 
     for report in plan.reports:
         print_line(f"{report.adapter} → {report.target}: {report.verdict}")
@@ -76,14 +78,14 @@ def _print_plan(plan: Plan) -> None:
             ", ".join(step.variants) or "for another",
             step.status,
             f"{step.parameters / 1e6:,.1f} M",
-            size(step.memory),
-            size(step.disk),
+            format_bytes(step.memory),
+            format_bytes(step.disk),
         )
         for step in plan.steps
     ]
     head = ("step", "base", "+ Δ of", "gives", "", "parameters", "memory", "work on disk")
     print_table(None, head, rows)
-    print_line(f"disk: up to {size(plan.disk)} needed, {size(plan.free)} free")
+    print_line(f"disk: up to {format_bytes(plan.disk)} needed, {format_bytes(plan.free)} free")
     print_line("memory: of one device that holds the whole training; FSDP and ZeRO share it out")
 
 

@@ -9,6 +9,7 @@ import click
 from ftt_hub.cli.options import json_option, registry_option, workers_option
 
 from ftt_hub.support.findings import DEPTHS
+from ftt_hub.support.sizes import format_bytes
 
 if TYPE_CHECKING:
     from ftt_hub.verdict.report import Verdict
@@ -151,7 +152,7 @@ def command(
 
 def print_report(report: Verdict) -> None:
     """The verdict, then every finding, the figures, and the cost."""
-    from ftt_hub.cli.output import print_facts, print_line, print_table, size
+    from ftt_hub.cli.output import print_facts, print_line, print_table
 
     print_line(f"{report.target}: {report.verdict}")
     rows = [(f.check, f.status.value, f.reason) for f in report.findings]
@@ -172,7 +173,7 @@ def print_report(report: Verdict) -> None:
         "load_memory": "memory to load it",
         "apply_memory": "memory to apply on disk, about",
     }
-    print_facts({labels[key]: size(value) for key, value in report.estimate.items()})
+    print_facts({labels[key]: format_bytes(value) for key, value in report.estimate.items()})
 
 
 def _print_weights(report: Verdict) -> None:

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from models import TinyFamily, config, drifted, random_state, save_model
 
 import ftt_hub
 from ftt_hub.artifact.card_editing import Deprecation
 from ftt_hub.artifact.folder import check_adapter
 from ftt_hub.artifact.manifest import read_config
+from ftt_hub.artifact.reader import Container
 from ftt_hub.errors import RefError, VersionExistsError
 from ftt_hub.registry.abc import Registry
 from ftt_hub.support.refs import Ref, parse_ref
@@ -27,6 +29,16 @@ class RegistryContract:
     @pytest.fixture
     def registry(self) -> Registry:
         raise NotImplementedError
+
+    @pytest.fixture
+    def wide(self, tmp_path: Path) -> Path:
+        """An adapter most of whose container is frames."""
+        state, sizes = random_state(0, rows=4000), config(vocab_size=4000)
+        source, tuned, out = (tmp_path / name for name in ("source", "tuned", "wide"))
+        save_model(source, state, sizes, words=None)
+        save_model(tuned, drifted(state, 1, 0.01), sizes, words=None)
+        ftt_hub.extract(source, tuned, out).close()
+        return out
 
     @staticmethod
     def digest(registry: Registry, ref: str) -> str:
@@ -202,13 +214,38 @@ class RegistryContract:
         """Put an adapter with a damaged manifest into the registry, past its checks."""
         raise NotImplementedError
 
+    def container_bytes_read(self, registry: Registry) -> int | None:
+        """Bytes read of containers so far; ``None`` for a registry whose files are at hand."""
+        return None
+
+    def test_headers_are_known_without_a_frame(
+        self, registry: Registry, first: Path, wide: Path
+    ) -> None:
+        registry.publish(wide, NAME, version="1.0.0")
+        registry.publish(first, "org/other", version="1.0.0")
+        before = self.container_bytes_read(registry)
+        headers = registry.headers(Ref(NAME, "v1.0.0"))
+        after = self.container_bytes_read(registry)
+        with Container(wide) as container:
+            assert headers.entries == container.entries
+            assert headers.config == read_config(wide)
+            assert headers.file("no-such-file") is None
+            if before is not None and after is not None:
+                frames = sum(entry.nbytes for entry in container.entries.values())
+                assert after - before <= container.nbytes - frames // 2
+        again = registry.headers(Ref(NAME, headers.revision), headers.config)
+        assert again.entries == headers.entries
+
+    def test_headers_of_what_is_not_there_are_refused(self, registry: Registry) -> None:
+        with pytest.raises(RefError):
+            registry.headers(Ref("org/nothing"))
+
     def test_an_empty_registry_lists_nothing(self, registry: Registry) -> None:
         assert list(registry.listings()) == []
 
 
 def make_adapters(root: Path, family: object) -> tuple[Path, Path]:
     """Two adapters: one with every field filled, one without a sketch."""
-    from models import TinyFamily
 
     from ftt_hub.extraction.builder import Provenance
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftt_hub.artifact.index import TensorEntry
-from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.artifact.manifest import AdapterConfig, read_config
 from ftt_hub.artifact.reader import Container
 from ftt_hub.support.closing import Closing
 
@@ -66,3 +66,18 @@ class Adapter(Closing):
     def close(self) -> None:
         """Close the container."""
         self.container.close()
+
+
+def open_folder(label: str, folder: Path, revision: str | None = None) -> Adapter:
+    """Open an adapter's folder.
+
+    Args:
+        label: How the user named it.
+        folder: Where it lies.
+        revision: What it is pinned to in a registry.
+
+    Raises:
+        IntegrityError: It is damaged.
+        UnsupportedError: It was made for a newer format.
+    """
+    return Adapter(label, folder, revision, read_config(folder), Container(folder))

@@ -46,26 +46,26 @@ class Anchor:
         """
         self._check(entry)
         info = self.tensors.get(entry.name)
-        held = 0 if info is None else max(0, min(count, info.count - start))
-        if info is None or not held:
+        available = 0 if info is None else max(0, min(count, info.count - start))
+        if info is None or not available:
             return np.zeros(count, entry.dtype.numpy)
-        bits = convert(self.read_bits(entry.name, start, held), info.dtype, entry.dtype)
-        if held == count:
+        bits = convert(self.read_bits(entry.name, start, available), info.dtype, entry.dtype)
+        if available == count:
             return bits
-        return np.concatenate([bits, np.zeros(count - held, entry.dtype.numpy)])
+        return np.concatenate([bits, np.zeros(count - available, entry.dtype.numpy)])
 
     def _check(self, entry: TensorEntry) -> None:
         with self._lock:
             if entry.name in self._checked:
                 return
             expected = None if entry.source is None else entry.source.sha256
-            found = self._hash(entry.name)
-            if found != expected:
+            actual = self._hash(entry.name)
+            if actual != expected:
                 raise IncompatibleError(
                     "is not the source base of this anchored adapter",
                     where=f"{self.label}: {entry.name}",
                     expected=f"sha256 {(expected or 'none')[:16]}",
-                    found=(found or "no such tensor")[:16],
+                    found=(actual or "no such tensor")[:16],
                     hint="Anchored frames decode against their source base only: name it with "
                     "--source-base (source_base= in Python).",
                 )

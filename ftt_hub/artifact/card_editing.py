@@ -46,7 +46,7 @@ class Deprecation:
     successor: str | None = None
 
     def notice(self, ref: str) -> str:
-        """One line for whoever uses it."""
+        """The warning for users of the version, in one line."""
         instead = f"; use {self.successor} instead" if self.successor else ""
         return f"{ref} is deprecated: {self.reason}{instead}"
 
@@ -84,8 +84,8 @@ def sorted_versions(tags: object) -> tuple[str, ...]:
     """The version tags among `tags`, newest first."""
     if not isinstance(tags, list | tuple | set | dict) or len(tags) > _MAX_VERSIONS:
         return ()
-    found = {tag for tag in tags if isinstance(tag, str) and is_version_tag(tag)}
-    return tuple(sorted(found, key=version_key, reverse=True))
+    versions = {tag for tag in tags if isinstance(tag, str) and is_version_tag(tag)}
+    return tuple(sorted(versions, key=version_key, reverse=True))
 
 
 def _deprecation(value: object) -> Deprecation | None:
@@ -103,7 +103,7 @@ def clean_reason(text: str) -> str:
 
 
 def deprecations_from(value: object) -> dict[str, Deprecation]:
-    """Version tag → why, from an unchecked value."""
+    """Version tag → its deprecation, from an unchecked value."""
     if not isinstance(value, Mapping) or len(value) > _MAX_VERSIONS:
         return {}
     found = {str(tag): _deprecation(item) for tag, item in value.items() if is_version_tag(tag)}

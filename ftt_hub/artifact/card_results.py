@@ -65,8 +65,15 @@ class EvaluationResult:
     @property
     def identity(self) -> tuple[object, ...]:
         """What was measured; a new value of the same thing replaces the old one."""
-        return (self.task, self.dataset, self.config, self.split, self.metric, self.target,
-                self.scale)  # fmt: skip
+        return (
+            self.task,
+            self.dataset,
+            self.config,
+            self.split,
+            self.metric,
+            self.target,
+            self.scale,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form; absent values are left out."""
@@ -121,10 +128,18 @@ def _result(result: Mapping[str, Any], metric: Mapping[str, Any]) -> EvaluationR
         if value is None or None in texts:
             return None
         return EvaluationResult(
-            str(texts[0]), str(texts[1]), str(texts[2]), value, _text(metric.get("name")),
-            _text(dataset.get("config")), _text(dataset.get("split")), _text(args.get("target")),
-            scale, _text(source.get("url")), _text(source.get("name")),
-        )  # fmt: skip
+            str(texts[0]),
+            str(texts[1]),
+            str(texts[2]),
+            value,
+            _text(metric.get("name")),
+            _text(dataset.get("config")),
+            _text(dataset.get("split")),
+            _text(args.get("target")),
+            scale,
+            _text(source.get("url")),
+            _text(source.get("name")),
+        )
     except (FttError, OverflowError):
         return None
 

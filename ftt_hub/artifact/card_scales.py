@@ -13,7 +13,6 @@ recommended scale by itself; the default stays 1.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from ftt_hub.artifact.card_editing import (
     split_card,
 )
 from ftt_hub.support.staging import write_atomic
+from ftt_hub.support.warn import warn_caller
 
 MAX_SCALES = 64
 
@@ -49,7 +49,7 @@ class Recommendation:
     gain: float
 
     def notice(self) -> str:
-        """One line for whoever applies the adapter."""
+        """The notice for users of the adapter, in one line."""
         return (
             f"its card recommends scale {self.scale:g} on {self.target} "
             f"(loss −{self.gain:.3g} against 1 on {self.text})"
@@ -98,10 +98,10 @@ def remind(folder: Path, label: str, scale: float) -> None:
     """Warn when an adapter is used at the default scale and its card recommends another."""
     if scale == 1.0:
         for found in recommendations(folder):
-            warnings.warn(f"{label}: {found.notice()}", stacklevel=3)
+            warn_caller(f"{label}: {found.notice()}")
 
 
-def recommend(folder: Path, found: Recommendation) -> None:
+def recommend(folder: Path, recommendation: Recommendation) -> None:
     """Write a recommendation into the card; an older one for the same target gives way.
 
     Raises:
@@ -111,9 +111,9 @@ def recommend(folder: Path, found: Recommendation) -> None:
 
     path = folder / CARD_NAME
     front, body = split_card(path.read_bytes() if path.is_file() else b"")
-    kept = [r for r in recommendations_from(front) if r.target != found.target]
+    kept = [r for r in recommendations_from(front) if r.target != recommendation.target]
     known = front.get(KEY)
     section = dict(known) if isinstance(known, Mapping) else {}
-    section[SCALES] = [asdict(item) for item in [*kept, found][-MAX_SCALES:]]
+    section[SCALES] = [asdict(item) for item in [*kept, recommendation][-MAX_SCALES:]]
     header = yaml.safe_dump({**front, KEY: section}, sort_keys=False, allow_unicode=True)
     write_atomic(path, f"---\n{header}---\n{body}".encode())

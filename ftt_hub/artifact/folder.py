@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 from ftt_hub.artifact.index import TensorEntry, model_digest
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, Json, read_config
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.artifact.reader import Container
 from ftt_hub.codecs.catalogue import codec
 from ftt_hub.errors import IntegrityError
+from ftt_hub.support.json_schema import Json
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress, Silent
 
@@ -53,7 +54,7 @@ def check_files(folder: Path, config: AdapterConfig, progress: Progress) -> None
     Raises:
         IntegrityError: A file is missing or differs.
     """
-    progress.start("checking files", sum(facts["size"] for facts in config.files.values()))
+    progress.start("checking files", config.stored_bytes)
     for name, facts in config.files.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from typing import Any
 
 import zstandard
 
-from ftt_hub.artifact.manifest import canonical_json, digest_of, validate
 from ftt_hub.errors import CheckpointError, IntegrityError
-from ftt_hub.tensors.dtypes import DTYPES, DType, wider
+from ftt_hub.support.canonical import canonical_json, digest_of
+from ftt_hub.support.json_schema import validate
+from ftt_hub.tensors.dtypes import DTYPES, DType
 from ftt_hub.tensors.header import parse_json
 
 MAX_INDEX_BYTES = 256 << 20
@@ -91,13 +91,6 @@ class TensorEntry:
     def row_elements(self) -> int:
         """Elements of one row; 1 for scalars."""
         return math.prod(self.shape[1:]) if self.shape else 1
-
-    @property
-    def weight_dtype(self) -> DType:
-        """Dtype of the weights: that of the delta, but that a product of factors is in float32."""
-        raws = [raw for raw in (self.source, self.fine_tuned) if raw is not None]
-        known = [d for raw in raws if (d := DTYPES.get(raw.dtype)) is not None and d.is_float]
-        return functools.reduce(wider, known) if self.codec == "factored" and known else self.dtype
 
     @property
     def nbytes(self) -> int:

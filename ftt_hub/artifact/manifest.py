@@ -6,81 +6,22 @@ single value of it is used: whatever comes from a registry is hostile until then
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ftt_hub.errors import CheckpointError, IntegrityError, UnsupportedError
+from ftt_hub.support.canonical import digest_of
+from ftt_hub.support.json_schema import Json, validate
 from ftt_hub.support.special_floats import decoded_floats, encoded_floats
 from ftt_hub.tensors.header import parse_json
-
-if TYPE_CHECKING:
-    import jsonschema_rs
 
 CONFIG_NAME = "adapter_config.json"
 FORMAT_VERSION = "1.0"
 MAX_CONFIG_BYTES = 64 * 1024
 FEATURES: frozenset[str] = frozenset()
 """Features beyond version 1.0 that this release can read; none so far."""
-
-Json = dict[str, Any]
-
-
-def canonical_json(value: object) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8, and no NaN: equal values give equal bytes."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
-
-
-def digest_of(value: object) -> str:
-    """``sha256:…`` of the canonical JSON of a value."""
-    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-@functools.cache
-def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
-    """A compiled validator; an index has thousands of values, which jsonschema takes 0.4 s for."""
-    import jsonschema_rs
-
-    from ftt_hub.schemas import load_schema
-
-    return jsonschema_rs.Draft202012Validator(load_schema(schema))
-
-
-def _best_match(value: object, schema: str) -> str:
-    """The place and message of the error that tells most, of a value that is not valid."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    from ftt_hub.schemas import load_schema
-
-    error = best_match(Draft202012Validator(load_schema(schema)).iter_errors(value))
-    if error is None:  # the two disagree on the end of a pattern after a line break
-        return "some place: another value than its schema allows"
-    place = "/".join(str(part) for part in error.absolute_path) or "the top level"
-    return f"{place[:120]}: {error.message[:200]}"
-
-
-def validate(value: object, schema: str, where: str) -> Json:
-    """The value itself, when it is a JSON object that satisfies one of our schemas.
-
-    Raises:
-        IntegrityError: It does not; the message names the place and what was expected there.
-    """
-    if not _validator(schema).is_valid(value):
-        raise IntegrityError(
-            f"invalid at {_best_match(value, schema)}",
-            where=where,
-            hint="The adapter is damaged or was not made by ftt-hub.",
-        )
-    if not isinstance(value, dict):
-        raise IntegrityError("is not a JSON object", where=where)
-    return value
 
 
 @dataclass(frozen=True)
@@ -98,6 +39,11 @@ class ModelIdentity:
     revision: str | None
     digest: str
     config: Json = field(default_factory=dict)
+
+    @property
+    def ref(self) -> str:
+        """The reference that opens it: ``id@revision``, or the id where no revision is known."""
+        return f"{self.id}@{self.revision}" if self.revision else self.id
 
 
 @dataclass(frozen=True)
@@ -239,6 +185,11 @@ class AdapterConfig:
                 hint="Shorten the metadata.",
             )
         return data
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all files of the adapter."""
+        return sum(int(facts["size"]) for facts in self.files.values())
 
     def with_files(self, files: Json) -> AdapterConfig:
         """A copy that lists these files and carries the digest that follows."""

@@ -18,13 +18,13 @@ class _Slot:
         self.path, self.size, self._data = path, data.nbytes, data
 
     def read(self, offset: int, length: int) -> bytes:
-        """A run of them."""
+        """Bytes from an offset."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise CheckpointError("a slot is cut short", where=self.path, found=self.size)
         return bytes(self._data[offset : offset + length])
 
     def close(self) -> None:
-        """Let go of them."""
+        """Release the bytes."""
         self._data = memoryview(b"")
         self.size = 0
 

@@ -1,4 +1,4 @@
-"""How large Δ is where: ‖Δ‖/‖m_s‖ by layer and by kind of module, from a container's index."""
+"""The size of Δ in each part of a model: ‖Δ‖/‖m_s‖ by layer and kind of module."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def norm_grid(entries: Iterable[TensorEntry]) -> NormGrid:
     tower, begin with the stack's name. An unchanged tensor counts as 0; among changed ones of its
     kind, such as other experts, it is left out, since nobody measured its ‖m_s‖.
     """
-    held = [entry for entry in entries if entry.norm is not None or entry.role == UNCHANGED]
-    places = {entry.name: _LAYER.search(entry.name) for entry in held}
+    measured = [entry for entry in entries if entry.norm is not None or entry.role == UNCHANGED]
+    places = {entry.name: _LAYER.search(entry.name) for entry in measured}
     stacks = Counter(match.string[: match.start()] for match in places.values() if match)
     main = max(stacks, key=lambda stack: stacks[stack], default="")
     cells: dict[tuple[int, str], _Sums] = defaultdict(_Sums)
     outside: dict[str, _Sums] = defaultdict(_Sums)
-    for entry in held:
+    for entry in measured:
         match, norm = places[entry.name], entry.norm or (0.0, 0.0)
         if match is None:
             outside[entry.name].add(norm)

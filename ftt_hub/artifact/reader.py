@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ftt_hub.artifact.anchor import Anchor
 from ftt_hub.artifact.index import TensorEntry, decode_index
 from ftt_hub.codecs.catalogue import codec
-from ftt_hub.codecs.factored import FactoredCodec, joined
 from ftt_hub.codecs.lossy.factors import FixedFactors
 from ftt_hub.errors import CheckpointError, CodecError, IntegrityError
 from ftt_hub.support.closing import Closing
 from ftt_hub.tensors.delta_block import DeltaBlock
+from ftt_hub.tensors.dtypes import DTYPES, Bits, DType, wider
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo
 
@@ -26,6 +26,19 @@ CONTAINER_NAME = "adapter_model.safetensors"
 CONTAINER_INDEX = "adapter_model.safetensors.index.json"
 _SHARD = re.compile(r"^adapter_model-\d{5}-of-\d{5}\.safetensors$")
 _KEY = re.compile(r"^base_model\.model\.transfer_slots\.(\d{1,7})\._extra_state$")
+
+
+def weight_dtype(entry: TensorEntry) -> DType:
+    """Dtype of a tensor's weights: that of Δ, unless the codec stores Δ in a dtype of its own.
+
+    Raises:
+        UnsupportedError: This release does not know the codec.
+    """
+    if entry.codec is None or codec(entry.codec).delta_dtype is None:
+        return entry.dtype
+    raws = [raw for raw in (entry.source, entry.fine_tuned) if raw is not None]
+    float_dtypes = [d for raw in raws if (d := DTYPES.get(raw.dtype)) is not None and d.is_float]
+    return functools.reduce(wider, float_dtypes) if float_dtypes else entry.dtype
 
 
 def slot_key(slot: int) -> str:
@@ -68,7 +81,18 @@ class SlotFile(Protocol):
         """Bytes from an offset."""
 
     def close(self) -> None:
-        """Release them."""
+        """Release the file."""
+
+
+class SourceBits(Protocol):
+    """The source base's weights, checked before use (`artifact.anchor`)."""
+
+    def bits(self, entry: TensorEntry, start: int, count: int) -> Bits:
+        """Bits of a run of elements, in the delta's dtype."""
+
+    @property
+    def close(self) -> Callable[[], None]:
+        """Releases them, where they are the container's own."""
 
 
 class Container(Closing):
@@ -84,7 +108,7 @@ class Container(Closing):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.anchor: Anchor | None = None
+        self.anchor: SourceBits | None = None
         self._files: list[SlotFile] = []
         self._slots: dict[int, tuple[SlotFile, TensorInfo]] = {}
         try:
@@ -130,13 +154,13 @@ class Container(Closing):
     def _check_slot(self, entry: TensorEntry) -> None:
         if entry.slot is None:
             return
-        held = self._slots.get(entry.slot)
-        if held is None or held[1].nbytes != entry.nbytes:
+        stored = self._slots.get(entry.slot)
+        if stored is None or stored[1].nbytes != entry.nbytes:
             raise IntegrityError(
                 f"slot {entry.slot} of tensor {entry.name!r} has another size",
                 where=self.folder,
                 expected=f"{entry.nbytes} bytes",
-                found="no such slot" if held is None else f"{held[1].nbytes} bytes",
+                found="no such slot" if stored is None else f"{stored[1].nbytes} bytes",
             )
 
     @property
@@ -170,13 +194,13 @@ class Container(Closing):
             data = file.read(info.start + block.offset, block.length)
         except CheckpointError as error:
             raise IntegrityError(error.what, where=error.where) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != block.sha256:
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != block.sha256:
             raise IntegrityError(
                 f"block {number} does not match its hash",
                 where=f"{self.folder}: {entry.name}",
                 expected=block.sha256[:16],
-                found=found[:16],
+                found=sha256[:16],
                 hint="The adapter is damaged: download it again.",
             )
         return data
@@ -188,15 +212,15 @@ class Container(Closing):
             IntegrityError: The frame does not match its hash or does not decode.
             IncompatibleError: It decodes against the source base, and `anchor` is another model.
         """
-        frame, chosen = self.frame(entry, number), codec(entry.codec or "")
+        frame, frame_codec = self.frame(entry, number), codec(entry.codec or "")
         elements = entry.blocks[number].elements
         source = None
-        if chosen.needs_source and self.anchor is not None and frame:
+        if frame_codec.needs_source and self.anchor is not None and frame:
             first = sum(block.elements for block in entry.blocks[:number])
             source = self.anchor.bits(entry, first, elements)
-        opening = self.frame(entry, 0) if chosen.needs_first and number and frame else None
+        opening = self.frame(entry, 0) if frame_codec.needs_first and number and frame else None
         try:
-            return chosen.decode(frame, elements, entry.dtype, source, opening)
+            return frame_codec.decode(frame, elements, entry.dtype, source, opening)
         except CodecError as error:
             raise self._damaged(error, f"{entry.name}, block {number}") from error
 
@@ -215,18 +239,18 @@ class Container(Closing):
         Raises:
             IntegrityError: A frame does not match its hash or does not decode.
         """
-        if entry.codec != FactoredCodec.id or not entry.blocks or not entry.blocks[0].length:
+        if entry.codec is None or not entry.blocks or not entry.blocks[0].length:
             return None
         frames = ((self.frame(entry, n), block.elements) for n, block in enumerate(entry.blocks))
         try:
-            return joined(frames, entry.row_elements)
+            return codec(entry.codec).factors(frames, entry.row_elements)
         except CodecError as error:
             raise self._damaged(error, entry.name) from error
 
     def decode_range(
         self, entry: TensorEntry, start: int, count: int
     ) -> Iterator[tuple[int, DeltaBlock]]:
-        """The deltas of elements [start, start + count), a block at a time, with their places.
+        """The deltas of elements [start, start + count), by block, each with its first element.
 
         Only the blocks that the range touches are read and decoded.
         """

@@ -14,7 +14,7 @@ ReadRange = Callable[[str, int, int], bytes]
 """Reads a file's bytes: name, first byte, length; fewer at its end."""
 
 BYTES_A_SLOT = 132
-"""What one slot takes in the header, about; the first read asks for so much."""
+"""Approximate bytes of one slot in the header; the first read asks for so many."""
 LARGEST_GUESS = 1 << 20
 INDEX_GUESS = 16 << 10
 
@@ -44,7 +44,7 @@ def remote_entries(config: AdapterConfig, read: ReadRange, where: str) -> dict[s
         HubError: A read failed.
     """
     name = first_file(config, where)
-    size, place = int(config.files[name]["size"]), f"{where}/{name}"
+    size, file = int(config.files[name]["size"]), f"{where}/{name}"
     guess = min(size, LARGEST_GUESS, 8 + BYTES_A_SLOT * config.num_slots + INDEX_GUESS)
     head = read(name, 0, guess)
 
@@ -52,16 +52,16 @@ def remote_entries(config: AdapterConfig, read: ReadRange, where: str) -> dict[s
         return head if end <= len(head) else head + read(name, len(head), end - len(head))
 
     try:
-        end = 8 + header_length(head, place, size)
+        end = 8 + header_length(head, file, size)
         head = upto(end)
-        slots, _ = parse_header(head[8:end], place, size)
-        index = _index_slot(slots, place)
+        slots, _ = parse_header(head[8:end], file, size)
+        index = _index_slot(slots, file)
         head = upto(index.start + index.nbytes)
     except CheckpointError as error:
-        raise IntegrityError(error.what, where=place, hint="The adapter is damaged.") from error
-    entries = decode_index(head[index.start : index.start + index.nbytes], place)
+        raise IntegrityError(error.what, where=file, hint="The adapter is damaged.") from error
+    entries = decode_index(head[index.start : index.start + index.nbytes], file)
     if name == CONTAINER_NAME:
-        _check_slots(entries, slots, config, place)
+        _check_slots(entries, slots, config, file)
     return {entry.name: entry for entry in entries}
 
 
@@ -78,9 +78,9 @@ def _check_slots(
     config: AdapterConfig,
     where: str,
 ) -> None:
-    wanted = {slot_key(e.slot): e.nbytes for e in entries if e.slot is not None}
-    held = {key: info.nbytes for key, info in slots.items() if key != slot_key(0)}
-    if wanted != held or len(slots) != config.num_slots:
+    indexed = {slot_key(e.slot): e.nbytes for e in entries if e.slot is not None}
+    stored = {key: info.nbytes for key, info in slots.items() if key != slot_key(0)}
+    if indexed != stored or len(slots) != config.num_slots:
         raise IntegrityError(
             "the slots are not those of the index", where=where, hint="The adapter is damaged."
         )

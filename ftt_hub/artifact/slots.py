@@ -1,4 +1,4 @@
-"""Slots on their way into a container: they arrive in any order and survive a kill.
+"""Slots before they form a container: they are finished in any order and survive a kill.
 
 While an adapter is made, each worker appends frames to a pack file of its own, and one journal
 takes a line for each finished slot: its index entry and where its frames lie. A line that a kill
@@ -134,8 +134,8 @@ class SlotStore(Closing):
 
     def finished(self, number: int) -> tuple[TensorEntry, dict[str, object]] | None:
         """The entry and facts of a finished tensor, or ``None`` when it is to be done again."""
-        found = self._finished.get(number)
-        return None if found is None else found[:2]
+        finished = self._finished.get(number)
+        return None if finished is None else finished[:2]
 
     def span(self, number: int) -> Span:
         """Where the frames of a finished tensor with a slot lie.
@@ -143,10 +143,10 @@ class SlotStore(Closing):
         Raises:
             IntegrityError: It has none.
         """
-        found = self._finished.get(number)
-        if found is None or found[2] is None:
+        finished = self._finished.get(number)
+        if finished is None or finished[2] is None:
             raise IntegrityError("a slot is missing", where=self.folder, found=number)
-        return found[2]
+        return finished[2]
 
     def close(self) -> None:
         """Close the files; what they hold stays."""

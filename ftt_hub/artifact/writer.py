@@ -85,7 +85,7 @@ def write_container(
         entries: All index entries, in name order; those with a slot are numbered anew from 1.
         payloads: Where the frames lie of the entries that have a slot, in the same order.
         max_shard_bytes: Split above this size.
-        progress: Watches.
+        progress: Receives progress events.
 
     Returns:
         The entries with their final slot numbers.

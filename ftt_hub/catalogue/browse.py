@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.catalogue.record import recorded
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.errors import FttError
-from ftt_hub.registry.abc import Facts, Listing, Registry, Summary, facts_of
+from ftt_hub.registry.abc import Facts, Listing, Registry, Summary
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.hf import HubRegistry
-from ftt_hub.registry.open import adapter_headers, remote_headers
+from ftt_hub.registry.open import listed_headers
 from ftt_hub.support.findings import CompatibilityReport, rejected
 from ftt_hub.support.licences import licence_id
 from ftt_hub.support.paths import PathLike
@@ -59,7 +59,7 @@ class BrowseEntry:
             "fine_tuned": config.fine_tuned.id,
             "datasets": config.datasets,
             "codec": config.codec.id,
-            "bytes": stored_bytes(listing),
+            "bytes": config.stored_bytes,
             "exact": config.fidelity.exact,
             "relative_error": config.fidelity.relative_error,
             "license": config.license,
@@ -107,22 +107,22 @@ class Query:
         )
 
 
-def _speaks(wanted: str, languages: Iterable[str]) -> bool:
-    tag = wanted.lower()
+def _speaks(asked: str, languages: Iterable[str]) -> bool:
+    tag = asked.lower()
     return any(known.lower() == tag or known.lower().startswith(f"{tag}-") for known in languages)
 
 
-def _is_licence(wanted: str, held: str | None) -> bool:
-    return held is not None and licence_id(wanted) == licence_id(held)
+def _is_licence(asked: str, stated: str | None) -> bool:
+    return stated is not None and licence_id(asked) == licence_id(stated)
 
 
-def _one_of(wanted: str | None, values: Iterable[str]) -> bool:
-    return wanted is None or wanted.lower() in (value.lower() for value in values)
+def _one_of(asked: str | None, values: Iterable[str]) -> bool:
+    return asked is None or asked.lower() in (value.lower() for value in values)
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of what was found.
+    """One page of the adapters that match.
 
     Attributes:
         entries: The adapters of this page, in order.
@@ -140,16 +140,23 @@ def _parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(pool.map(function, items))
 
 
+def _facts_of(config: AdapterConfig) -> Facts:
+    """What an adapter is searched by, from its manifest."""
+    return Facts(
+        tuple(config.languages), config.source_base.id, tuple(config.datasets), config.license
+    )
+
+
 @dataclass(frozen=True)
 class _Candidate:
-    """An adapter on its way: its manifest is read when it is needed, once."""
+    """An adapter that may match; its manifest is read once, when it is needed."""
 
     summary: Summary
     listing: Listing | None = None
 
     @property
     def facts(self) -> Facts | None:
-        return self.summary.facts if self.listing is None else facts_of(self.listing.config)
+        return self.summary.facts if self.listing is None else _facts_of(self.listing.config)
 
     @property
     def is_deprecated(self) -> bool:
@@ -159,15 +166,10 @@ class _Candidate:
         return history is not None and history.shown in history.deprecated
 
 
-def stored_bytes(listing: Listing) -> int:
-    """Bytes of an adapter's files."""
-    return sum(int(facts["size"]) for facts in listing.config.files.values())
-
-
 def _opened(registry: Registry, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The candidates with their manifests; those that have none are left out."""
     missing = [c for c in candidates if c.listing is None]
-    found = dict(
+    listings = dict(
         zip(
             (c.summary.name for c in missing),
             _parallel(registry.listing, [c.summary for c in missing]),
@@ -175,7 +177,7 @@ def _opened(registry: Registry, candidates: Sequence[_Candidate]) -> list[_Candi
         )
     )
     opened = [
-        c if c.listing is not None else replace(c, listing=found[c.summary.name])
+        c if c.listing is not None else replace(c, listing=listings[c.summary.name])
         for c in candidates
     ]
     return [c for c in opened if c.listing is not None]
@@ -186,24 +188,26 @@ def _sorted(candidates: list[_Candidate], sort: str) -> list[_Candidate]:
         "updated": lambda c: c.summary.updated or "",
         "downloads": lambda c: c.summary.downloads or 0,
         "likes": lambda c: c.summary.likes or 0,
-        "size": lambda c: 0 if c.listing is None else stored_bytes(c.listing),
+        "size": lambda c: 0 if c.listing is None else c.listing.config.stored_bytes,
     }
     by_name = sorted(candidates, key=lambda c: c.summary.name.lower())
     return by_name if sort == "name" else sorted(by_name, key=keys[sort], reverse=True)
 
 
-def told(known: Iterable[Summary], *, registry: PathLike | None = None) -> list[Summary]:
-    """The summaries with their facts; manifests are read where nothing else tells.
+def read_facts(known: Iterable[Summary], *, registry: PathLike | None = None) -> list[Summary]:
+    """The summaries with their facts, read from the manifest where the summary has none.
 
     Args:
         known: What the registry listed; those that turn out to be no adapters are left out.
         registry: ``"hf"`` or a folder.
     """
-    chosen = choose_registry(registry)
+    source = choose_registry(registry)
     candidates = [_Candidate(summary) for summary in known]
-    dark = _opened(chosen, [c for c in candidates if c.facts is None])
-    lit = {c.summary.name: replace(c.summary, facts=c.facts) for c in dark}
-    every = (c.summary if c.facts is not None else lit.get(c.summary.name) for c in candidates)
+    without_facts = _opened(source, [c for c in candidates if c.facts is None])
+    with_facts = {c.summary.name: replace(c.summary, facts=c.facts) for c in without_facts}
+    every = (
+        c.summary if c.facts is not None else with_facts.get(c.summary.name) for c in candidates
+    )
     return [summary for summary in every if summary is not None]
 
 
@@ -212,16 +216,16 @@ def _found(
 ) -> list[_Candidate]:
     listed = registry.summaries() if known is None else known
     candidates = [_Candidate(summary) for summary in listed]
-    told = [c for c in candidates if c.facts is not None]
-    dark = _opened(registry, [c for c in candidates if c.facts is None])
-    wanted = [
+    with_facts = [c for c in candidates if c.facts is not None]
+    read = _opened(registry, [c for c in candidates if c.facts is None])
+    matching = [
         c
-        for c in (*told, *dark)
+        for c in (*with_facts, *read)
         if c.facts is not None
         and query.matches(c.summary.name, c.facts)
         and (query.deprecated or not c.is_deprecated)
     ]
-    return _sorted(_opened(registry, wanted) if sort == "size" else wanted, sort)
+    return _sorted(_opened(registry, matching) if sort == "size" else matching, sort)
 
 
 def browse_page(
@@ -241,7 +245,7 @@ def browse_page(
         target: A model to check every adapter shown against, from headers alone.
         registry: ``"hf"`` or a folder.
         sort: ``name``, or one of `SORTS`, largest or newest first. ``size`` reads every manifest.
-        limit: Adapters a page; ``None`` for all.
+        limit: Adapters per page; ``None`` for all.
         page: Number of the page, from 1.
         known: What the registry listed a moment ago; default: ask it.
 
@@ -252,35 +256,28 @@ def browse_page(
         raise FttError("no such page or order", where="browse", expected=", ".join(SORTS))
     chosen = choose_registry(registry)
     headers = None if target is None else read_headers(target)
-    found = _found(chosen, query, sort, known)
+    candidates = _found(chosen, query, sort, known)
     start = 0 if limit is None else (page - 1) * limit
-    shown = _opened(chosen, found[start : None if limit is None else start + limit])
+    shown = _opened(chosen, candidates[start : None if limit is None else start + limit])
     listings = [c.listing for c in shown if c.listing is not None]
     if headers is None:
-        return Page(tuple(map(BrowseEntry, listings)), len(found))
+        return Page(tuple(map(BrowseEntry, listings)), len(candidates))
     model = headers
 
     def check(listing: Listing) -> BrowseEntry:
-        held = recorded(chosen, listing, model.commit)
-        return BrowseEntry(listing, _fit(chosen, listing, model, registry), held)
+        record = recorded(chosen, listing, model.commit)
+        return BrowseEntry(listing, _fit(chosen, listing, model), record)
 
-    return Page(tuple(_parallel(check, listings)), len(found))
+    return Page(tuple(_parallel(check, listings)), len(candidates))
 
 
-def _fit(
-    chosen: Registry, listing: Listing, target: ModelHeaders, registry: PathLike | None
-) -> CompatibilityReport:
+def _fit(registry: Registry, listing: Listing, target: ModelHeaders) -> CompatibilityReport:
     """The report for a target; an adapter that cannot be read does not fit."""
-    label = f"{listing.name}@{listing.revision}"
     try:
-        if isinstance(chosen, HubRegistry) and listing.pinned is not None:
-            adapter = remote_headers(label, listing.name, listing.pinned, listing.config)
-        else:
-            adapter = adapter_headers(label, registry=registry)
-        return verify_headers(adapter, target)
+        return verify_headers(listed_headers(registry, listing), target)
     except FttError as error:
         finding = rejected("adapter", f"cannot be checked: {error}")
-        return CompatibilityReport(label, target.label, "headers", (finding,))
+        return CompatibilityReport(listing.ref, target.label, "headers", (finding,))
 
 
 def browse(
@@ -308,7 +305,7 @@ def browse(
         target: A model to check every match against, from headers alone.
         registry: ``"hf"`` or a folder.
         sort: ``name``, ``updated``, ``downloads``, ``likes`` or ``size``.
-        limit: Adapters a page; default all.
+        limit: Adapters per page; default: all.
         page: Number of the page, from 1.
         deprecated: Show deprecated adapters, too.
 
@@ -316,5 +313,7 @@ def browse(
         FttError: The registry or the target cannot be read.
     """
     query = Query(language, source_base, dataset, license, search, deprecated)
-    found = browse_page(query, target=target, registry=registry, sort=sort, limit=limit, page=page)
-    yield from found.entries
+    results = browse_page(
+        query, target=target, registry=registry, sort=sort, limit=limit, page=page
+    )
+    yield from results.entries

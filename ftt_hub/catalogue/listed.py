@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ftt_hub.artifact.adapter import AdapterHeaders
 from ftt_hub.artifact.card_editing import History, split_card
 from ftt_hub.artifact.card_results import EvaluationResult, results_from
 from ftt_hub.artifact.norms import NormGrid, norm_grid
 from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.errors import FttError, RefError
-from ftt_hub.registry.abc import Listing, Notes, Registry, Summary, Version
+from ftt_hub.registry.abc import Listing, Notes, Summary, Version
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.hf import HubRegistry
-from ftt_hub.registry.open import adapter_headers, remote_headers
+from ftt_hub.registry.open import listed_headers
 from ftt_hub.support.findings import CompatibilityReport
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import version_tag
@@ -81,7 +79,7 @@ def listed_adapter(
     listing = replace(listing, versions=tuple(v.tag for v in versions))
     norms, report, problem = None, None, None
     try:
-        headers = _headers(chosen, listing, registry)
+        headers = listed_headers(chosen, listing)
         norms = norm_grid(headers.entries.values())
         if target is not None:
             report = verify_headers(headers, read_headers(target))
@@ -96,20 +94,13 @@ def _at(summary: Summary, versions: tuple[Version, ...], version: str | None) ->
     if version is None:
         return replace(summary, history=History(tuple(v.tag for v in versions), marked))
     tag = version_tag(version)
-    found = next((v for v in versions if v.tag == tag), None)
-    if found is None:
-        there = ", ".join(v.tag for v in versions[:8]) or "none"
-        raise RefError("no such version", where=f"{summary.name}@{tag}", expected=there)
+    match = next((v for v in versions if v.tag == tag), None)
+    if match is None:
+        published = ", ".join(v.tag for v in versions[:8]) or "none"
+        raise RefError("no such version", where=f"{summary.name}@{tag}", expected=published)
     return replace(
         summary,
-        revision=found.revision,
+        revision=match.revision,
         history=History((tag,), {tag: marked[tag]} if tag in marked else {}),
-        updated=found.published or summary.updated,
+        updated=match.published or summary.updated,
     )
-
-
-def _headers(chosen: Registry, listing: Listing, registry: PathLike | None) -> AdapterHeaders:
-    label = f"{listing.name}@{listing.revision}"
-    if isinstance(chosen, HubRegistry) and listing.pinned is not None:
-        return remote_headers(label, listing.name, listing.pinned, listing.config)
-    return adapter_headers(label, registry=registry)

@@ -26,12 +26,12 @@ _FIT = (Status.REJECTED, Status.WARNED, Status.ACCEPTED)
 
 @dataclass(frozen=True)
 class Ranked:
-    """An adapter in its place.
+    """A ranked adapter.
 
     Attributes:
         name: ``namespace/name@revision``.
         report: The deepest verdict there is.
-        reason: Why it stands where it does, in one line.
+        reason: Why it has this rank, in one line.
     """
 
     name: str
@@ -63,8 +63,8 @@ def rank(
     Raises:
         FttError: The registry, the target or the text cannot be read.
     """
-    found = browse_page(Query(language=language), target=target, registry=registry).entries
-    reports = {_name(entry): _headers(entry) for entry in found}
+    entries = browse_page(Query(language=language), target=target, registry=registry).entries
+    reports = {_name(entry): _headers(entry) for entry in entries}
     for name in _order(reports)[:SKETCHES]:
         if reports[name].status is not Status.REJECTED:
             reports[name] = _deeper(name, reports[name], target, registry, None)
@@ -77,7 +77,7 @@ def rank(
 
 
 def _name(entry: BrowseEntry) -> str:
-    return f"{entry.listing.name}@{entry.listing.revision}"
+    return entry.listing.ref
 
 
 def _headers(entry: BrowseEntry) -> CompatibilityReport:

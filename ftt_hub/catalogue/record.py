@@ -7,12 +7,13 @@ import json
 from dataclasses import replace
 
 from ftt_hub.artifact.folder import file_digest
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, Json, read_config, validate
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.errors import IntegrityError, RegistryError
-from ftt_hub.registry.abc import Listing, Registry
+from ftt_hub.registry.abc import Listing, Record, Registry
 from ftt_hub.registry.choose import choose_registry
-from ftt_hub.registry.verified import Record, add_to_folder
+from ftt_hub.registry.verified import add_to_folder
+from ftt_hub.support.json_schema import Json, validate
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Silent
 from ftt_hub.support.refs import Ref, parse_ref
@@ -38,7 +39,7 @@ def record_verdict(
         verdict: What `verify` returned.
         adapter: The adapter it is about, as it was named there.
         target: The target, as it was named there.
-        revision: Of the adapter.
+        revision: Revision of the adapter; overrides the one in `adapter`.
         registry: ``"hf"`` or a folder.
 
     Returns:
@@ -58,12 +59,14 @@ def record_verdict(
     record = Record(key, f"{text}\n".encode(), _cells(named, key))
     if ref.folder is None:
         return choose_registry(registry).annotate(ref, record)
-    held = read_config(ref.folder).content_digest
-    if held != verdict.content_digest:
+    published_digest = read_config(ref.folder).content_digest
+    if published_digest != verdict.content_digest:
         raise RegistryError(
-            "is another adapter than was verified", where=ref.folder / CONFIG_NAME,
-            expected=verdict.content_digest, found=held,
-        )  # fmt: skip
+            "is another adapter than was verified",
+            where=ref.folder / CONFIG_NAME,
+            expected=verdict.content_digest,
+            found=published_digest,
+        )
     return add_to_folder(ref.folder, record)
 
 
@@ -95,8 +98,15 @@ def _cells(verdict: Verdict, key: str) -> tuple[str, ...]:
         share = expected.share
         figures.append(f"expected share {share.value:.2f} ({share.low:.2f} to {share.high:.2f})")
     plain = "; ".join(figures).replace("[", "(").replace("]", ")").replace(",", " to")
-    return (verdict.target, key, verdict.adapter, verdict.depth, verdict.status.value,
-            plain, str(verdict.to_json()["tool"]))  # fmt: skip
+    return (
+        verdict.target,
+        key,
+        verdict.adapter,
+        verdict.depth,
+        verdict.status.value,
+        plain,
+        str(verdict.to_json()["tool"]),
+    )
 
 
 def recorded(registry: Registry, listing: Listing, commit: str | None) -> dict[str, object] | None:

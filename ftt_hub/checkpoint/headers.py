@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ftt_hub.checkpoint.reader import Checkpoint, read_json_file
 from ftt_hub.errors import CheckpointError, UnsupportedError
 from ftt_hub.support.model_files import GENERATION_CONFIG, MAX_COMPANIONS, is_companion
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.header import TensorInfo, parse_json
 
 TOKENIZER_FILES = (
@@ -78,7 +78,7 @@ class ModelHeaders:
         try:
             return self.small_json(GENERATION_CONFIG)
         except CheckpointError as error:
-            warnings.warn(f"ignored, as transformers does: {error}", stacklevel=2)
+            warn_caller(f"ignored, as transformers does: {error}")
             return None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.errors import CheckpointError
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits
 from ftt_hub.tensors.header import TensorInfo
 
@@ -45,7 +45,7 @@ class PickledFile:
     """
 
     def __init__(self, path: Path) -> None:
-        warnings.warn(f"{path.name} is a pickle. {_HINT}", stacklevel=2)
+        warn_caller(f"{path.name} is a pickle. {_HINT}")
         self._state = _load(path)
         self.tensors: dict[str, TensorInfo] = {}
         for name, tensor in self._state.items():

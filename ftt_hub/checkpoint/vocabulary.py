@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.artifact.manifest import VocabularySummary, digest_of
+from ftt_hub.artifact.manifest import VocabularySummary
 from ftt_hub.errors import CheckpointError
+from ftt_hub.support.canonical import digest_of
 from ftt_hub.support.findings import Finding, accepted, rejected, warned
 from ftt_hub.tensors.header import parse_json
 

@@ -18,9 +18,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext, Codec
+from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
-from ftt_hub.codecs.exact import from_ordered, to_ordered
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.difference import difference
@@ -34,22 +34,23 @@ _MANTISSA_BITS = {BF16.name: 7, F16.name: 10, F32.name: 23}
 
 
 @dataclass(frozen=True)
-class AnchoredCodec:
+class AnchoredCodec(Codec):
     """Stores the fine-tuned model against its source base, for archives and redistribution."""
 
     id: ClassVar[str] = "anchored"
     exact: ClassVar[bool] = True
     needs_source: ClassVar[bool] = True
-    needs_first: ClassVar[bool] = False
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
         if block.is_identity:
             return b""
-        if place.source is None or place.tuned is None:
-            raise CodecError("nothing to anchor to", where=place.name, expected="both models' bits")
-        order, groups = _grouped(place.source, block.dtype)
-        before = to_ordered(place.source, block.dtype)
-        distance = np.subtract(to_ordered(place.tuned, block.dtype), before, out=before)[order]
+        if context.source is None or context.tuned is None:
+            raise CodecError(
+                "nothing to anchor to", where=context.name, expected="both models' bits"
+            )
+        order, groups = _grouped(context.source, block.dtype)
+        before = to_ordered(context.source, block.dtype)
+        distance = np.subtract(to_ordered(context.tuned, block.dtype), before, out=before)[order]
         frame = b""
         for part in groups:
             plane = encode_plane(distance[part])
@@ -96,9 +97,6 @@ class AnchoredCodec:
         tuned[order] += distance
         return from_ordered(tuned, dtype)
 
-    def parameters(self) -> dict[str, object]:
-        return {}
-
 
 def _grouped(source: Bits, dtype: DType) -> tuple[NDArray[np.intp], list[slice]]:
     """Order of the elements by exponent (stable), and the groups as slices of that order."""
@@ -123,5 +121,5 @@ def _groups(counts: NDArray[np.intp]) -> Iterator[slice]:
 
 def _difference(source: Bits, tuned: Bits, dtype: DType) -> DeltaBlock:
     """Tuned − source as hi + lo."""
-    found = difference(source, tuned, dtype)
-    return DeltaBlock(found.hi, found.lo, dtype, found.places)
+    change = difference(source, tuned, dtype)
+    return DeltaBlock(change.hi, change.lo, dtype, change.places)

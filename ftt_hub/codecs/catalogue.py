@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.anchored import AnchoredCodec
 from ftt_hub.codecs.exact import ExactCodec
@@ -11,9 +9,16 @@ from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.codecs.quantized import QuantizedCodec
 from ftt_hub.errors import UnsupportedError
 
-CODECS: Mapping[str, Callable[[], Codec]] = {
-    kind.id: kind for kind in (ExactCodec, AnchoredCodec, QuantizedCodec, FactoredCodec)
+CODECS: dict[str, type[Codec]] = {
+    kind.id: kind
+    for kind in (
+        ExactCodec,
+        AnchoredCodec,
+        QuantizedCodec,
+        FactoredCodec,
+    )
 }
+"""Codec id → class. The class makes a codec without arguments; this is the only list of ids."""
 
 
 def codec(codec_id: str) -> Codec:
@@ -22,12 +27,12 @@ def codec(codec_id: str) -> Codec:
     Raises:
         UnsupportedError: This release does not know the id.
     """
-    factory = CODECS.get(codec_id)
-    if factory is None:
+    kind = CODECS.get(codec_id)
+    if kind is None:
         raise UnsupportedError(
             "unknown codec",
             expected=" or ".join(CODECS),
             found=repr(codec_id)[:40],
             hint="Upgrade ftt-hub.",
         )
-    return factory()
+    return kind()

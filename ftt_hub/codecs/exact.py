@@ -9,7 +9,8 @@ A frame is::
     places plane            int32, the zeros of lo before each element that is not
     lo plane                those elements of lo, relative to hi
 
-A plane is a coder byte and its payload (`planes`); without lo the last two are absent. Hi is mapped
+A plane is a coder byte and its payload (`planes`; of hi also `symbols`); without lo the last two
+are absent. Hi is mapped
 to signed integers in the order of the values they stand for, with 0 for "no change" (−0.0), so that
 the entropy coder sees one peak. What rounding hi cut off is at most half a unit of its last place,
 so lo's exponent is stored as its distance below that of hi. An empty frame changes nothing.
@@ -24,77 +25,49 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext, Codec
+from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
 from ftt_hub.codecs.entropy.planes import (
-    SAMPLE,
+    Buffer,
     Plane,
     decode_places,
     decode_plane,
-    decode_values,
     encode_places,
     encode_plane,
-    encode_values,
     sampled,
 )
-from ftt_hub.codecs.entropy.symbols import Buffer
+from ftt_hub.codecs.entropy.symbols import SAMPLE, decode_values, encode_values
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.delta_block import DeltaBlock, identity, scattered
 from ftt_hub.tensors.dtypes import Bits, DType
 
 SPARSE = 4
 SPARSE_BELOW = 0.125
-"""Part of changed elements below which their places are coded instead of all of hi."""
+"""Share of changed elements below which their positions are coded instead of all of hi."""
 
 _SPARSE_HEAD = struct.Struct("<BII")
 _HEAD = struct.Struct("<IIII")
-_CHUNK = 1 << 16  # elements whose temporaries stay in the processor's cache
-
-
-def to_ordered(bits: Bits, dtype: DType) -> Plane:
-    """Bits of finite floats as integers in value order: −0.0 → 0, +0.0 → 1, −k → −k, +k → k + 1.
-
-    The map is a bijection on finite values, k being the bits of the magnitude.
-    """
-    signed: Plane = bits.view(np.dtype(f"<i{dtype.itemsize}"))
-    ordered = np.right_shift(signed, dtype.bits - 1)
-    np.bitwise_and(ordered, signed.dtype.type(dtype.sign_bit - 1), out=ordered)
-    np.bitwise_xor(ordered, signed, out=ordered)
-    np.add(ordered, signed.dtype.type(1), out=ordered)
-    return ordered
-
-
-def from_ordered(plane: Plane, dtype: DType) -> Bits:
-    """Inverse of `to_ordered`; overwrites and returns the plane's own memory."""
-    for start in range(0, plane.size, _CHUNK):
-        part = plane[start : start + _CHUNK]
-        np.subtract(part, part.dtype.type(1), out=part)
-        mask = np.right_shift(part, dtype.bits - 1)
-        np.bitwise_and(mask, part.dtype.type(dtype.sign_bit - 1), out=mask)
-        np.bitwise_xor(part, mask, out=part)
-    return plane.view(dtype.numpy)
 
 
 @dataclass(frozen=True)
-class ExactCodec:
-    """Stores Δ = hi + lo without error, about 2 to 9 bits a weight for BF16."""
+class ExactCodec(Codec):
+    """Stores Δ = hi + lo without error, about 2 to 9 bits per weight for BF16."""
 
     id: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
-    needs_source: ClassVar[bool] = False
-    needs_first: ClassVar[bool] = False
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
-        del place
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
+        del context
         if block.is_identity:
             return b""
         hi = _encode_hi(block.hi, block.dtype)
         places = block.places
-        where = lo = b""
+        coded_places = lo = b""
         if block.lo is not None and places.size:
             relative = _relative(block.lo[places], block.hi[places], block.dtype)
             side = places.size < block.hi.size // 32
-            where, lo = encode_places(places, side=side), encode_plane(relative, side=side)
-        return _HEAD.pack(places.size, len(hi), len(where), len(lo)) + hi + where + lo
+            coded_places, lo = encode_places(places, side=side), encode_plane(relative, side=side)
+        return _HEAD.pack(places.size, len(hi), len(coded_places), len(lo)) + hi + coded_places + lo
 
     def decode(
         self,
@@ -127,12 +100,9 @@ class ExactCodec:
         lo[places] = _absolute(_plane(view[third:], number, dtype), hi[places], dtype)
         return DeltaBlock(hi, lo, dtype, places, changed)
 
-    def parameters(self) -> dict[str, object]:
-        return {}
-
 
 def _encode_hi(hi: Bits, dtype: DType) -> bytes:
-    """The hi plane; of one in which little changes only that."""
+    """The hi plane, or only its changed elements where these are few."""
 
     def ordered(bits: Bits) -> Plane:
         return to_ordered(bits, dtype)
@@ -149,7 +119,7 @@ def _encode_hi(hi: Bits, dtype: DType) -> bytes:
 
 
 def _decode_hi(data: Buffer, count: int, dtype: DType) -> tuple[Bits, NDArray[np.intp] | None]:
-    """Bits of hi, and where it changes something if that is what was stored."""
+    """Bits of hi, and the positions of its changed elements if these were stored."""
 
     def bits(integers: Plane) -> Bits:
         return from_ordered(integers, dtype)
@@ -162,9 +132,10 @@ def _decode_hi(data: Buffer, count: int, dtype: DType) -> tuple[Bits, NDArray[np
     second = _SPARSE_HEAD.size + length
     if not 0 < number <= count or second >= len(data):
         raise CodecError(
-            "the head does not match the sparse plane", expected=f"1 to {count} elements",
+            "the head does not match the sparse plane",
+            expected=f"1 to {count} elements",
             found=number,
-        )  # fmt: skip
+        )
     places = decode_places(data[_SPARSE_HEAD.size : second], number, count)
     values = decode_values(data[second:], number, dtype.itemsize, bits)
     return scattered(values, places, count, dtype)

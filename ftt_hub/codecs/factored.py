@@ -20,11 +20,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import Plane, decode_plane, encode_plane
 from ftt_hub.codecs.lossy.factors import (
     FLOAT_BITS,
@@ -38,7 +38,7 @@ from ftt_hub.codecs.lossy.factors import (
 )
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.delta_block import DeltaBlock, identity
-from ftt_hub.tensors.dtypes import Bits, DType
+from ftt_hub.tensors.dtypes import F32, Bits, DType
 from ftt_hub.tensors.rounding import widen
 
 FIRST, LATER = 1, 2
@@ -48,8 +48,10 @@ MOST = 1 << FLOAT_BITS
 _HEAD = struct.Struct("<BIIddII")
 _LATER_HEAD = struct.Struct("<BI")
 _PLANES: dict[int, np.dtype[np.signedinteger]] = {
-    0: np.dtype("<i4"), 13: np.dtype("<i4"), 16: np.dtype("<i2"),
-}  # fmt: skip
+    0: np.dtype("<i4"),
+    13: np.dtype("<i4"),
+    16: np.dtype("<i2"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class PlainFactors:
 
 
 @dataclass(frozen=True)
-class FactoredCodec:
+class FactoredCodec(Codec):
     """Stores Δ of rank r in r (rows + columns) numbers of some 11 to 21 bits.
 
     Attributes:
@@ -77,29 +79,32 @@ class FactoredCodec:
 
     id: ClassVar[str] = "factored"
     exact: ClassVar[bool] = False
-    needs_source: ClassVar[bool] = False
     needs_first: ClassVar[bool] = True
+    needs_factors: ClassVar[bool] = True
+    delta_dtype: ClassVar[DType] = F32
 
     find: Callable[[str], PlainFactors | None] | None = None
     given: PlainFactors | None = None
     fixed: FixedFactors | None = None
 
-    def of(self, name: str, shape: tuple[int, ...]) -> FactoredCodec | None:
-        """The codec for one tensor, or ``None`` where factors are unknown or of no use."""
-        found = None if self.find is None else self.find(name)
-        if found is None or found.shape != shape:
+    def for_tensor(
+        self, name: str, shape: tuple[int, ...], source_shape: tuple[int, ...] | None
+    ) -> Self | None:
+        """The codec with the tensor's factors; ``None`` where they are unknown or of no use."""
+        factors = None if self.find is None else self.find(name)
+        if factors is None or not factors.shape == shape == source_shape:
             return None
-        if not found.left.any() or not found.right.any():
+        if not factors.left.any() or not factors.right.any():
             return None
-        fixed = fix(found.left, found.right)
+        fixed = fix(factors.left, factors.right)
         if fixed.rank >= min(shape) or fixed.right.size > MAX_RIGHT:
             return None
-        return FactoredCodec(given=found, fixed=fixed)
+        return type(self)(given=factors, fixed=fixed)
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
         if self.fixed is not None:
             columns = self.fixed.shape[1]
-            return frame(self.fixed, place.start // columns, block.hi.size // columns)
+            return frame(self.fixed, context.start // columns, block.hi.size // columns)
         if block.is_identity:
             return b""
         values = widen(block.hi, block.dtype).astype(np.float64)
@@ -122,12 +127,12 @@ class FactoredCodec:
             return identity(count, dtype)
         return DeltaBlock(unpack(frame, count, first).product(dtype), None, dtype)
 
-    def measure(self, stored: DeltaBlock, place: Place) -> tuple[float, float]:
-        """Σ Δ² and Σ (Δ̂ − Δ)² of a block, Δ being the product of the factors as they were given."""
+    def measure(self, stored: DeltaBlock, context: BlockContext) -> tuple[float, float] | None:
+        """Sums of a block, Δ being the product of the factors as they were given."""
         if self.given is None:
-            raise CodecError("no factors to compare with", where=place.name)
+            raise CodecError("no factors to compare with", where=context.name)
         columns = self.given.shape[1]
-        rows = np.s_[place.start // columns : (place.start + stored.hi.size) // columns]
+        rows = np.s_[context.start // columns : (context.start + stored.hi.size) // columns]
         square = error = 0.0
         start = 0
         for ideal in products(self.given.left[rows], self.given.right):
@@ -137,8 +142,8 @@ class FactoredCodec:
             start += ideal.size
         return square, error
 
-    def parameters(self) -> dict[str, object]:
-        return {}
+    def factors(self, frames: Iterable[tuple[bytes, int]], columns: int) -> FixedFactors | None:
+        return joined(frames, columns)
 
 
 def frame(factors: FixedFactors, first: int, rows: int) -> bytes:

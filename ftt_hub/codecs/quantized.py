@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftt_hub import kernels
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import (
     Plane,
     decode_places,
@@ -47,8 +47,8 @@ from ftt_hub.tensors.rounding import narrow, widen
 NEAREST, STOCHASTIC, ROTATED = "nearest", "stochastic", "rotated"
 ROUNDINGS = (NEAREST, STOCHASTIC, ROTATED)
 SPARSE_BELOW = 0.125
-"""Part of nonzero elements below which their places are coded instead of the zeros: as small, and
-faster the fewer there are."""
+"""Share of nonzero elements below which their positions are coded instead of the zeros: as small,
+and faster the fewer there are."""
 
 MAX_LEVEL = 1 << 30
 CHUNK = 1 << 16
@@ -73,33 +73,31 @@ def round_step(step: float, rounding: str) -> float:
 
 
 @dataclass(frozen=True)
-class QuantizedCodec:
-    """Stores Δ on a uniform grid, from about 4 down to 0.02 bits a weight.
+class QuantizedCodec(Codec):
+    """Stores Δ on a uniform grid, from about 4 down to 0.02 bits per weight.
 
     Attributes:
         step: Distance of the levels; if rotated, where the root mean square of Δ is `rms`.
         rounding: ``nearest``, ``stochastic`` or ``rotated``.
-        seed: Of the stochastic rounding and of the rotation.
+        seed: Seed of the stochastic rounding and of the rotation.
         rms: √(mean Δ²) over all tensors, read by ``rotated`` only.
     """
 
     id: ClassVar[str] = "quantized"
     exact: ClassVar[bool] = False
-    needs_source: ClassVar[bool] = False
-    needs_first: ClassVar[bool] = False
 
     step: float = 2.0**-12
     rounding: str = STOCHASTIC
     seed: int = 0
     rms: float = 2.0**-12
 
-    def encode(self, block: DeltaBlock, place: Place) -> bytes:
+    def encode(self, block: DeltaBlock, context: BlockContext) -> bytes:
         if self.rounding == ROTATED:
-            return self._rotated(delta_values(block), place)
-        levels = self.levels(block, place)
+            return self._rotated(delta_values(block), context)
+        levels = self.levels(block, context)
         return pack(levels, self.step) if levels.any() else b""
 
-    def levels(self, block: DeltaBlock, place: Place) -> Plane:
+    def levels(self, block: DeltaBlock, context: BlockContext) -> Plane:
         """The q of every element, in the narrowest type that holds them all.
 
         Raises:
@@ -111,7 +109,7 @@ class QuantizedCodec:
             scaled = delta_values(part)
             scaled /= np.float32(self.step)
             if self.rounding == STOCHASTIC:
-                scaled += uniforms(self.seed, place.name, place.start + start, scaled.size)
+                scaled += uniforms(self.seed, context.name, context.start + start, scaled.size)
                 np.floor(scaled, out=quantized[start : start + CHUNK])
             else:
                 np.rint(scaled, out=quantized[start : start + CHUNK])
@@ -154,16 +152,16 @@ class QuantizedCodec:
             value["rms"] = self.rms
         return value
 
-    def _rotated(self, values: NDArray[np.float32], place: Place) -> bytes:
+    def _rotated(self, values: NDArray[np.float32], context: BlockContext) -> bytes:
         if not np.abs(values).max(initial=0) > rotated.NEGLIGIBLE:
             return b""
-        known, found = spread.measure(values, place.columns)
-        rank = known.rank(self.step, self.rms)
-        leading = components.rounded(found, rank) if found is not None and rank else None
+        candidates = components.find(values, context.columns)
+        rank = spread.measure(values, candidates).rank(self.step, self.rms)
+        leading = components.rounded(candidates, rank) if candidates is not None and rank else None
         if leading is not None:
             values = values - leading.values()
-        key = rotation.key_of(self.seed, place.name, place.start)
-        levels = rotated.quantise(values, self.step, self.rms, key)
+        key = rotation.key_of(self.seed, context.name, context.start)
+        levels = rotated.quantize(values, self.step, self.rms, key)
         frame = levels.pack(pack(levels.levels, 1.0)) if levels.levels.any() else b""
         return frame if leading is None else leading.pack(frame)
 

@@ -16,6 +16,7 @@ from ftt_hub.artifact.index import (
     TensorEntry,
 )
 from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.artifact.reader import weight_dtype
 from ftt_hub.combining.inputs import Agreement, CombinedTensor, Input
 from ftt_hub.errors import IncompatibleError
 from ftt_hub.tensors.dtypes import DType, wider
@@ -133,10 +134,10 @@ def _combined(name: str, inputs: Sequence[Input], dtype: DType | None) -> Combin
         first = alive[0][1]
         return CombinedTensor(replace(first, fine_tuned=None) if aliases else first)
     shape_of = _largest(name, alive)
-    chosen = stored[0][1].weight_dtype if dtype is None else dtype
+    chosen = weight_dtype(stored[0][1]) if dtype is None else dtype
     if dtype is None:
         for _, entry in stored:
-            chosen = wider(chosen, entry.weight_dtype)
+            chosen = wider(chosen, weight_dtype(entry))
     source = next((e.source for _, e in alive if e.source is not None), None)
     entry = replace(
         shape_of,

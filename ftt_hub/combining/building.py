@@ -14,7 +14,7 @@ from ftt_hub.artifact.folder_writer import write_folder
 from ftt_hub.artifact.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity
 from ftt_hub.artifact.slots import SlotStore
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.combining.inputs import CombinedTensor, values_of
 from ftt_hub.combining.recipe import Recipe
@@ -147,7 +147,7 @@ class Builder:
         for number in entry.blocks:
             count = number.elements
             stored, ideal = self.stored(entry.name, start, count)
-            frame = codec.encode(stored if codec.exact else ideal, Place(entry.name, start))
+            frame = codec.encode(stored if codec.exact else ideal, BlockContext(entry.name, start))
             statistics.add(_measured(codec, frame, stored, ideal, entry.name))
             write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
@@ -188,19 +188,15 @@ class Builder:
             if results[name].entry.slot is not None
         ]
         spec = CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions())
-
-        def manifest(numbered: list[TensorEntry]) -> AdapterConfig:
-            return self.describe(
-                numbered, spec, _fidelity(folder, numbered, list(results.values()))
-            )
-
         return write_folder(
             folder,
             folder / _WORK,
             entries,
             payloads,
             companions=self.companions,
-            manifest=manifest,
+            manifest=lambda numbered: self.describe(
+                numbered, spec, _fidelity(folder, numbered, list(results.values()))
+            ),
             progress=self.progress,
         )
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ftt_hub.codecs.catalogue import codec
 from ftt_hub.errors import FttError
-from ftt_hub.extraction.choice import Coding
+from ftt_hub.extraction.choice import AUTO, Coding, recipe_coding
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.yaml_lines import LinedYaml, check_value, read_yaml
 from ftt_hub.tensors.dtypes import DType, parse_dtype
@@ -101,19 +102,19 @@ def check(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: They do not.
     """
-    given = {"method": recipe.method, "parameters": recipe.parameters}
-    named = [{"adapter": "a/b"} for _ in recipe.ingredients]
-    check_value({**given, "adapters": named}, SCHEMA, RecipeError, lambda *keys: recipe.where)
-    if recipe.coding.codec == "anchored":
-        raise RecipeError(
-            "there is no fine-tuned model to anchor",
-            where=recipe.where,
-            expected="codec exact, quantized or auto",
-            found="anchored",
-        )
     for key, value in recipe.parameters.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise RecipeError(f"{key}: a number must be finite", where=recipe.where, found=value)
+    given = {"method": recipe.method, "parameters": recipe.parameters}
+    named = [{"adapter": "a/b"} for _ in recipe.ingredients]
+    check_value({**given, "adapters": named}, SCHEMA, RecipeError, lambda *keys: recipe.where)
+    if recipe.coding.codec != AUTO and codec(recipe.coding.codec).needs_source:
+        raise RecipeError(
+            "there is no fine-tuned model to anchor",
+            where=recipe.where,
+            expected="a codec that needs no source base",
+            found=recipe.coding.codec,
+        )
     for item in recipe.ingredients:
         _check_weight(item, recipe.method)
     if not any(item.weight for item in recipe.ingredients):
@@ -164,12 +165,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> Recipe:
         _ingredient(item, lined, number, path, (*above, resolved))
         for number, item in enumerate(value["adapters"])
     )
-    codec = dict(value.get("codec", {"id": "exact"}))
     recipe = Recipe(
         ingredients,
         value.get("method", "linear"),
         value.get("parameters", {}),
-        Coding(codec.pop("id"), **codec),
+        recipe_coding(lined, RecipeError),
         parse_dtype(value["dtype"]) if "dtype" in value else None,
         _beside(path, value.get("target")),
         _beside(path, value.get("source_base")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from ftt_hub.support.model_files import (
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.refs import is_repository_name, parse_ref
+from ftt_hub.support.warn import warn_caller
 
 _QUANTIZED = re.compile(
     r"[-_.](?:unsloth-)?(?:bnb-4bit|bnb-8bit|4bit|8bit|int4|int8|nf4|gptq|awq|hqq|fp8)\b.*$",
@@ -108,7 +108,7 @@ def check_base(
     named = adapter.base
     given = claimed or headers.label
     if named is None:
-        warnings.warn(f"{adapter.folder} names no base; {given} is taken for it", stacklevel=2)
+        warn_caller(f"{adapter.folder} names no base; {given} is taken for it")
         return Source(given if headers.commit or claimed else _last(given))
     plain = _QUANTIZED.sub("", named)
     quantized = named if plain != named else None
@@ -129,13 +129,12 @@ def check_base(
         )
         if not force:
             raise error
-        warnings.warn(f"forced in spite of: {error}", stacklevel=2)
+        warn_caller(f"forced in spite of: {error}")
         published = given if headers.commit or claimed else _last(given)
     if quantized:
-        warnings.warn(
+        warn_caller(
             f"the adapter was trained on {quantized}, a quantized copy: its change is added to the "
-            "unquantized base, as merging does, and may do slightly less than it did there",
-            stacklevel=2,
+            "unquantized base, as merging does, and may do slightly less than it did there"
         )
     if is_repository_name(published) and headers.commit is None:
         check_claim(base.folder, published)

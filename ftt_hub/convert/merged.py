@@ -21,6 +21,7 @@ from ftt_hub.convert.injection import HEADS, first_line, inject
 from ftt_hub.convert.peft_factors import factors_of, has_factors
 from ftt_hub.convert.peft_folder import PeftFolder
 from ftt_hub.errors import CheckpointError, NonFiniteError, UnsupportedError
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 
@@ -126,9 +127,8 @@ class MergedModel:
             if mine is not None:
                 self._keys[name] = alias
                 touched.add(name)
-            warnings.warn(
-                f"{name} and {alias} are tied: merged, the change of one is the change of both",
-                stacklevel=2,
+            warn_caller(
+                f"{name} and {alias} are tied: merged, the change of one is the change of both"
             )
             return
         raise UnsupportedError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ftt_hub.checkpoint.reader import read_json_file
 from ftt_hub.errors import CheckpointError, RefError, UnsupportedError
 from ftt_hub.support.model_files import chosen_weights
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import all_finite
@@ -103,9 +103,8 @@ def is_peft_folder(folder: Path) -> bool:
         return True
     if not {WEIGHTS, PICKLED} & names:
         return False
-    warnings.warn(
-        f"{folder} holds a PEFT adapter and a whole model: the adapter counts, as in transformers",
-        stacklevel=2,
+    warn_caller(
+        f"{folder} holds a PEFT adapter and a whole model: the adapter counts, as in transformers"
     )
     return True
 

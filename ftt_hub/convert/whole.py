@@ -62,9 +62,7 @@ def whole_values(
                 hint="Use the transfer adapter itself, or leave out --modules-to-save.",
             )
         saved[name] = parameter.module
-    source = adapter.config.source_base
-    chosen = base or (f"{source.id}@{source.revision}" if source.revision else source.id)
-    with prepared(adapter, chosen) as target:
+    with prepared(adapter, base or adapter.config.source_base.ref) as target:
         assembler = Assembler(target.checkpoint.read_bits, adapter.container)
         for name, parameter in model.parameters.items():
             if parameter.module not in saved.values():

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ftt_hub.codecs.abc import Codec
+from ftt_hub.codecs.catalogue import CODECS
 from ftt_hub.codecs.catalogue import codec as codec_of
-from ftt_hub.codecs.factored import FactoredCodec
+from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.lossy import rate
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, STOCHASTIC, QuantizedCodec, round_step
-from ftt_hub.errors import ExtractionError
+from ftt_hub.errors import ExtractionError, FttError
 from ftt_hub.extraction.encoding import Weights
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.extraction.survey import SurveyResult, coded_share, survey
 from ftt_hub.support.progress import Progress
+from ftt_hub.support.yaml_lines import LinedYaml
 
 AUTO = "auto"
-CODECS = ("exact", "anchored", "quantized", AUTO)
 
 _ERROR_MARGIN = 0.99
 """The part of an error limit that is aimed at, since the error of a step is predicted."""
@@ -29,7 +30,7 @@ class Coding:
     """How Δ is to be stored; at most one of the limits.
 
     Attributes:
-        codec: ``exact``, ``anchored``, ``quantized``, ``auto``, or for PEFT adapters ``factored``.
+        codec: Id of a codec, ``auto``, or for PEFT adapters ``factored``.
         bits: Bits a weight, over all weights of the fine-tuned model.
         target_size: Bytes of the container, hit within 3%.
         max_error: Largest ‖Δ̂ − Δ‖ / ‖Δ‖, with rounding to nearest.
@@ -40,6 +41,7 @@ class Coding:
 
     Raises:
         ExtractionError: Limits that contradict each other or the codec.
+        UnsupportedError: Limits for an unknown codec.
     """
 
     codec: str = "exact"
@@ -66,12 +68,37 @@ class Coding:
             if not (math.isfinite(value) and value > 0):
                 raise ExtractionError(f"the {name} must be a positive number", found=value)
         if (given or self.rounding) and self.codec not in ("quantized", AUTO):
-            what = "keeps factors" if self.codec == FactoredCodec.id else "is lossless"
             raise ExtractionError(
-                f"codec {self.codec} {what} and takes no limit",
+                f"codec {self.codec} {_nature(codec_of(self.codec))} and takes no limit",
                 found=", ".join(given) or self.rounding,
                 hint="Add --codec quantized.",
             )
+
+
+def _nature(codec: Codec) -> str:
+    if codec.needs_factors:
+        return "keeps factors"
+    return "is lossless" if codec.exact else "has a fixed size"
+
+
+def recipe_coding(recipe: LinedYaml, error_type: type[FttError]) -> Coding:
+    """The `codec` section of a recipe: any codec that encodes Δ from itself alone, or ``auto``.
+
+    Raises:
+        FttError: Of the type given: another codec; with the line.
+        ExtractionError: Limits that contradict each other or the codec.
+    """
+    value = dict(recipe.value.get("codec", {"id": ExactCodec.id}))
+    chosen = value.pop("id")
+    allowed = [
+        name for name, kind in CODECS.items() if not (kind.needs_source or kind.needs_factors)
+    ]
+    if chosen not in (*allowed, AUTO):
+        raise error_type(
+            f"unknown id {chosen!r}: expected one of {', '.join([*allowed, AUTO])}",
+            where=recipe.place("codec", "id"),
+        )
+    return Coding(chosen, **value)
 
 
 @dataclass
@@ -121,7 +148,7 @@ class Chooser:
             ExtractionError: The limit cannot be met.
             UnsupportedError: Unknown codec.
         """
-        if coding.codec == FactoredCodec.id:
+        if coding.codec != AUTO and codec_of(coding.codec).needs_factors:
             raise ExtractionError(
                 "the factors of Δ are not known",
                 expected="a PEFT adapter whose update is a product of two matrices, such as LoRA",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from ftt_hub import hub
@@ -10,6 +9,7 @@ from ftt_hub.artifact.folder import file_digest
 from ftt_hub.errors import FttError
 from ftt_hub.support.progress import Silent
 from ftt_hub.support.refs import is_repository_name
+from ftt_hub.support.warn import warn_caller
 
 
 def check_claim(folder: Path, claimed: str | None) -> None:
@@ -32,10 +32,7 @@ def check_claim(folder: Path, claimed: str | None) -> None:
         name for name, file in known.items() if _differs(local[name], file)
     ]
     if different:
-        warnings.warn(
-            f"{folder} is not {claimed} as it is on main: {different[0]} differs",
-            stacklevel=3,
-        )
+        warn_caller(f"{folder} is not {claimed} as it is on main: {different[0]} differs")
 
 
 def _differs(path: Path, file: hub.RemoteFile) -> bool:

@@ -11,17 +11,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ftt_hub.artifact.index import ADDED, DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
+from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.slots import Pack, SlotStore
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.exact import ExactCodec
-from ftt_hub.codecs.factored import FactoredCodec
 from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError, UnsupportedError
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.tensors import delta
 from ftt_hub.tensors.delta import DeltaStatistics
 from ftt_hub.tensors.delta_block import DeltaBlock
-from ftt_hub.tensors.dtypes import F32, Bits, DType
+from ftt_hub.tensors.dtypes import Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import convert
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, whole_rows
@@ -198,14 +197,14 @@ class Encoder:
 
     def _encode(self, pair: Pair, pack: Pack) -> TensorResult:
         codec = codec_for(self.codec, pair)
-        dtype = F32 if isinstance(codec, FactoredCodec) else pair.dtype
+        dtype = codec.delta_dtype or pair.dtype
         source = _Reader(self.source, pair.source, dtype)
         tuned = _Reader(self.tuned, pair.tuned, dtype)
         statistics, blocks, end, first = DeltaStatistics(), [], 0, None
         for start, count in self._blocks(pair):
             base, fine = source.read(start, count), tuned.read(start, count)
             block, sums = delta.compute(base, fine, dtype)
-            place = Place(pair.name, start, base, fine, row_length(pair.either.shape, count))
+            place = BlockContext(pair.name, start, base, fine, row_length(pair.either.shape, count))
             frame = codec.encode(block, place)
             first = first if start else frame
             _check(codec, frame, block, place, first, sums)
@@ -219,23 +218,17 @@ class Encoder:
 
 
 def codec_for(codec: Codec, pair: Pair) -> Codec:
-    """The codec of one tensor: where a lossy one was chosen, small and new tensors stay exact.
-
-    Norms and biases (1-D) are tiny and sensitive; an added tensor is values, not changes. So does a
-    tensor without factors, where these were to be stored.
-    """
-    if isinstance(codec, FactoredCodec):
-        known = codec.of(pair.name, pair.either.shape) if pair.role == DELTA else None
-        return known or ExactCodec()
-    small = len(pair.either.shape) < 2 or pair.role == ADDED
-    return ExactCodec() if small and (not codec.exact or codec.needs_source) else codec
+    """The codec of one tensor: the chosen one or, where that does not suit the tensor, `exact`."""
+    source_shape = None if pair.source is None else pair.source.shape
+    suited = codec.for_tensor(pair.name, pair.either.shape, source_shape)
+    return suited or ExactCodec()
 
 
 def _check(
     codec: Codec,
     frame: bytes,
     block: DeltaBlock,
-    place: Place,
+    place: BlockContext,
     first: bytes | None,
     sums: DeltaStatistics,
 ) -> None:
@@ -245,8 +238,9 @@ def _check(
     rounded to its weights.
     """
     decoded = codec.decode(frame, block.hi.size, block.dtype, place.source, first)
-    if isinstance(codec, FactoredCodec):
-        sums.delta_square, sums.error_square = codec.measure(decoded, place)
+    measured = codec.measure(decoded, place)
+    if measured is not None:
+        sums.delta_square, sums.error_square = measured
     elif not codec.exact:
         sums.error_square = delta.error_square(decoded, block)
     elif not (

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ftt_hub.artifact.index import Block, RawTensor, TensorEntry, encode_index
-from ftt_hub.artifact.manifest import digest_of
 from ftt_hub.artifact.reader import slot_key
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.exact import ExactCodec
-from ftt_hub.codecs.lossy.rate import Survey, Tally
+from ftt_hub.codecs.lossy.rate import RateSurvey, Tally
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
 from ftt_hub.extraction.encoding import Weights, codec_for, finite, read_block, row_length
 from ftt_hub.extraction.pairs import Pair
+from ftt_hub.support.canonical import digest_of
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress
 from ftt_hub.tensors import delta
@@ -36,7 +36,7 @@ class SurveyResult:
         index_bytes: Estimate of the container's index and header.
     """
 
-    total: Survey = field(default_factory=Survey)
+    total: RateSurvey = field(default_factory=RateSurvey)
     parameters: int = 0
     exact_bytes: int = 0
     index_bytes: int = 0
@@ -48,7 +48,7 @@ def _is_quantised(pair: Pair) -> bool:
 
 def _blocks(
     pair: Pair, source: Weights, tuned: Weights, limit: int | None = None
-) -> Iterator[tuple[Place, DeltaBlock, DeltaStatistics]]:
+) -> Iterator[tuple[BlockContext, DeltaBlock, DeltaStatistics]]:
     for start, whole in whole_rows(pair.either.shape, BLOCK_ELEMENTS):
         columns = row_length(pair.either.shape, whole)
         rows = max(1, columns)
@@ -57,7 +57,7 @@ def _blocks(
             base = read_block(source, pair.source, pair.dtype, part)
             fine = read_block(tuned, pair.tuned, pair.dtype, part)
             block, sums = delta.compute(base, fine, pair.dtype)
-        yield Place(pair.name, start, base, fine, columns), block, sums
+        yield BlockContext(pair.name, start, base, fine, columns), block, sums
 
 
 def _index_bytes(pairs: Sequence[Pair]) -> int:
@@ -154,7 +154,7 @@ def coded_share(
         place, block, sums = next(_blocks(pair, source, tuned, _SAMPLED_ELEMENTS))
         tally = Tally(turned=codec.rounding == ROTATED)
         tally.add(block, place.columns)
-        seen = Survey([tally.histogram()], sums.source_square, sums.delta_square, tally.spreads)
+        seen = RateSurvey([tally.histogram()], sums.source_square, sums.delta_square, tally.spreads)
         taken += 8 * len(codec.encode(block, place))
         predicted += seen.predict(codec.step, codec.rounding, codec.rms).bits
     return taken / predicted if taken and predicted else 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 
 from ftt_hub.artifact.stored_files import stored_name
@@ -19,6 +18,7 @@ from ftt_hub.support.model_files import (
     is_tokenizer,
     may_be_tokenizer,
 )
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.header import parse_json
 
 _FLAT = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$")
@@ -101,10 +101,9 @@ def _storable(files: dict[str, bytes], label: str) -> dict[str, bytes]:
     """The files whose names an adapter can hold; warns of the others."""
     strange = sorted(path for path in files if not _FLAT.match(stored_name(path)))
     if strange:
-        warnings.warn(
+        warn_caller(
             f"{label}: left out of the adapter, for their names cannot be stored: "
-            f"{', '.join(strange)[:200]}",
-            stacklevel=2,
+            f"{', '.join(strange)[:200]}"
         )
     return {path: data for path, data in files.items() if path not in strange}
 

@@ -1,4 +1,4 @@
-"""The client, as everything here uses it."""
+"""The one huggingface_hub client that this package uses."""
 
 from __future__ import annotations
 

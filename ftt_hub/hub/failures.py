@@ -18,6 +18,7 @@ KeyError and the like, in the client       HubError: the server is no Hub
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from ftt_hub.errors import FttError, HubError, RefError, RegistryError
 from ftt_hub.support.staging import output_error
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 LONGEST_WAIT = 30.0
@@ -117,8 +120,8 @@ def _response_facts(error: BaseException) -> tuple[int | None, str, str | None]:
     """Status, the server's message and the seconds to wait of an HTTP error."""
     response = getattr(error, "response", None)
     headers = getattr(response, "headers", {})
-    told = headers.get("X-Error-Message") or getattr(error, "server_message", None)
-    message = " ".join(str(told or "").split())
+    said = headers.get("X-Error-Message") or getattr(error, "server_message", None)
+    message = " ".join(str(said or "").split())
     wait = headers.get("Retry-After")
     return (
         getattr(response, "status_code", None),
@@ -256,6 +259,7 @@ def answered(name: str, request: Callable[[], T]) -> T:
             wait = _wait_of(error.__cause__, attempt)
             if wait is None:
                 raise
+            _log.info("%s: %s; trying again in %g s", name, error.what, wait)
             time.sleep(wait)
     with translated(name):
         return request()

@@ -1,30 +1,31 @@
-"""Ranges that were read from the Hub, kept by commit so that nobody asks twice; bounded.
+"""A bounded cache of ranges that were read from the Hub, by commit.
 
-``HF_HOME/ftt-hub/ranges`` holds at most `FTT_HUB_RANGES_SIZE` bytes (default 512 MB; 0 keeps
-nothing). When a process has written a sixteenth of that, and on its first write, the ranges that
-were not used for longest go until a quarter of the room is free. What a pinned commit holds never
-changes, so an entry may go at any time and is never stale.
+The folder ``HF_HOME/ftt-hub/ranges`` holds at most `FTT_HUB_RANGES_SIZE` bytes (default 512 MB; 0
+keeps nothing). When a process has written a sixteenth of that, and on its first write, the ranges
+that were not used for longest go until a quarter of the room is free. What a pinned commit holds
+never changes, so an entry may go at any time and is never stale.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
-import re
 import threading
 import time
 from pathlib import Path
 
 from ftt_hub.errors import FttError, OutputError
+from ftt_hub.support.sizes import parse_bytes
 from ftt_hub.support.staging import write_atomic
 
 VARIABLE = "FTT_HUB_RANGES_SIZE"
 DEFAULT_BYTES = 512_000_000
 KEPT_BYTES = 8 << 20
 """Ranges longer than this are not kept."""
-_SIZE = re.compile(r"^(\d{1,15})([KMGT]?)B?$", re.IGNORECASE)
 _DAY = 86_400
+_log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _written = 0
 _pruned: set[Path] = set()
@@ -39,13 +40,12 @@ def capacity() -> int:
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return DEFAULT_BYTES
-    match = _SIZE.match(text)
-    if match is None:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
         raise FttError(
             "not a size", where=VARIABLE, expected="bytes, such as 500MB", found=text[:40]
-        )
-    thousands: int = 1000 ** " KMGT".index(match[2].upper() or " ")
-    return int(match[1]) * thousands
+        ) from error
 
 
 def _folder() -> Path:
@@ -111,18 +111,19 @@ def prune(room: int) -> int:
     Returns:
         Bytes that were removed; other processes may do the same at the same time.
     """
-    held = []
+    ranges = []
     for path in _folder().glob("*/*"):
         with contextlib.suppress(OSError):
             facts = path.stat()
-            held.append((facts.st_mtime, facts.st_size, path))
-    taken, removed = sum(size for _, size, _ in held), 0
+            ranges.append((facts.st_mtime, facts.st_size, path))
+    taken, removed = sum(size for _, size, _ in ranges), 0
     if taken <= room:
         return 0
-    for _, size, path in sorted(held, key=lambda item: item[0]):
+    for _, size, path in sorted(ranges, key=lambda item: item[0]):
         if taken - removed <= room * 3 // 4:
             break
         with contextlib.suppress(OSError):
             path.unlink()
         removed += size
+    _log.debug("removed %d bytes of kept ranges", removed)
     return removed

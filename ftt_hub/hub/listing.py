@@ -1,4 +1,4 @@
-"""Listing the Hub's models, a thousand a request, without trusting what comes back."""
+"""Listing the Hub's models, a thousand per request, without trusting what comes back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 PAGE = 1000
 SECONDS = 60.0
 _FIELDS = (
-    "cardData", "downloads", "lastModified", "likes", "model-index", "private", "sha", "tags",
-)  # fmt: skip
+    "cardData",
+    "downloads",
+    "lastModified",
+    "likes",
+    "model-index",
+    "private",
+    "sha",
+    "tags",
+)
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,9 @@ def read_range(name: str, commit: str, filename: str, start: int, length: int) -
     if length <= 0:
         return b""
     if pinned:
-        held = _from_cache(name, commit, filename, start, length)
-        if held is not None:
-            return held
+        cached = _from_cache(name, commit, filename, start, length)
+        if cached is not None:
+            return cached
     refuse_offline(f"{name}/{filename}")
     data = answered(name, lambda: _request(name, commit, filename, start, length))
     if pinned:

@@ -74,9 +74,9 @@ def resolve_commit(name: str, revision: str | None) -> str:
     """
     if revision is not None and is_commit(revision):
         return revision
-    where = name if revision is None else f"{name}@{revision}"
+    ref = name if revision is None else f"{name}@{revision}"
     asked = revision or MAIN  # some servers answer only where a revision is named
-    return answered(where, lambda: str(api().resolve_revision(name, revision=asked).resolved))
+    return answered(ref, lambda: str(api().resolve_revision(name, revision=asked).resolved))
 
 
 def describe(name: str, revision: str | None = None) -> Repository:
@@ -86,9 +86,9 @@ def describe(name: str, revision: str | None = None) -> Repository:
         RefError: No such repository or revision.
         HubError: The Hub does not answer.
     """
-    where = name if revision is None else f"{name}@{revision}"
+    ref = name if revision is None else f"{name}@{revision}"
     info = answered(
-        where,
+        ref,
         lambda: api().model_info(
             name, revision=revision or MAIN, files_metadata=True, timeout=SECONDS
         ),
@@ -102,7 +102,7 @@ def describe(name: str, revision: str | None = None) -> Repository:
 
 
 def head_commit(name: str) -> Repository | None:
-    """A repository at its main branch, ``None`` when there is no such repository."""
+    """A repository at its main branch; ``None`` when it does not exist."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:

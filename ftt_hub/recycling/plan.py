@@ -14,6 +14,7 @@ from ftt_hub.recycling.recipe import RecycleRecipe, Training
 from ftt_hub.recycling.state import read_state
 from ftt_hub.recycling.steps import Step, steps_of, variants_of
 from ftt_hub.support.findings import CompatibilityReport
+from ftt_hub.support.sizes import format_bytes
 
 _STATE_BYTES = 16
 """Bytes per parameter in training: float32 weight, gradient and AdamW's two moments."""
@@ -119,8 +120,8 @@ def limits(plan: Plan, recipe: RecycleRecipe) -> list[str]:
     """What a user should know before the run: too little disk, sequences that will be cut."""
     notes = []
     if plan.disk > plan.free:
-        needed, free = plan.disk / 1e9, plan.free / 1e9
-        notes.append(f"note: up to {needed:.1f} GB may be needed, {free:.1f} GB are free")
+        needed, free = format_bytes(plan.disk), format_bytes(plan.free)
+        notes.append(f"note: up to {needed} may be needed, {free} are free")
     header = read_headers(recipe.bases[0])
     length = fitted(recipe.training, header).sequence_length
     if length < recipe.training.sequence_length:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ftt_hub.errors import FttError, RecycleError
-from ftt_hub.extraction.choice import Coding
+from ftt_hub.extraction.choice import Coding, recipe_coding
+from ftt_hub.registry.choose import is_folder
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.support.yaml_lines import LinedYaml, read_yaml
@@ -142,7 +143,6 @@ def read_recipe(path: PathLike) -> RecycleRecipe:
     lined = read_yaml(path, SCHEMA, RecycleError)
     value = lined.value
     name = value.get("name", path.stem)
-    codec = dict(value.get("codec", {"id": "exact"}))
     variants = value.get("variant", "iterative")
     return RecycleRecipe(
         tuple(_model(text, lined, number) for number, text in enumerate(value["bases"])),
@@ -151,7 +151,7 @@ def read_recipe(path: PathLike) -> RecycleRecipe:
         name,
         (variants,) if isinstance(variants, str) else tuple(variants),
         _training(lined),
-        Coding(codec.pop("id"), **codec),
+        recipe_coding(lined, RecycleError),
         value.get("evaluation", {}),
         _publishing(lined),
         tuple(value.get("languages", ())),
@@ -228,7 +228,7 @@ def _publishing(lined: LinedYaml) -> Publishing | None:
     if given is None:
         return None
     registry = given.get("registry")
-    if registry not in (None, "hf"):
+    if registry is not None and is_folder(registry):
         registry = lined.path.parent / Path(registry).expanduser()
     ref = parse_ref(given["name"]) if "/" in given["name"] else None
     if ref is None or ref.name is None or ref.revision is not None:

@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ftt_hub.artifact.adapter import AdapterHeaders
 from ftt_hub.artifact.card_editing import Deprecation, History
 from ftt_hub.artifact.card_results import EvaluationResult
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.registry.verified import Record
 from ftt_hub.support.refs import Ref
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What a publication came to.
+    """The result of a publication.
 
     Attributes:
         ref: The pinned reference, ``namespace/name@v1.0.0`` or ``…@<commit>``.
@@ -151,6 +151,11 @@ class Listing:
     pinned: str | None = None
     evaluations: tuple[EvaluationResult, ...] = ()
 
+    @property
+    def ref(self) -> str:
+        """The reference that fetches it, ``namespace/name@revision``."""
+        return f"{self.name}@{self.revision}"
+
 
 @dataclass(frozen=True)
 class Notes:
@@ -165,15 +170,19 @@ class Notes:
     verified: Mapping[str, bytes] = field(default_factory=dict)
 
 
-MAX_RECORDS = 20
-"""Verdicts that are shown of one adapter."""
+@dataclass(frozen=True)
+class Record:
+    """A verdict to add to an adapter.
 
+    Attributes:
+        key: The target's commit, or ``local-`` and a hash of a local one.
+        data: The verdict as JSON.
+        cells: The card's line, a cell for each of `verified.TITLES`.
+    """
 
-def facts_of(config: AdapterConfig) -> Facts:
-    """What an adapter is searched by, from its manifest."""
-    return Facts(
-        tuple(config.languages), config.source_base.id, tuple(config.datasets), config.license
-    )
+    key: str
+    data: bytes
+    cells: Sequence[str]
 
 
 class Store(Protocol):
@@ -210,6 +219,22 @@ class Store(Protocol):
 
         Raises:
             RefError: No such adapter or revision.
+            RegistryError: The registry refuses.
+        """
+
+    def headers(self, ref: Ref, config: AdapterConfig | None = None) -> AdapterHeaders:
+        """What is known of an adapter without its frames.
+
+        A registry that is not on this machine reads ranges of the container and no frame of it
+        (`artifact.remote.remote_headers`). Warns when the revision is deprecated.
+
+        Args:
+            ref: The adapter.
+            config: Its manifest at exactly that revision, where it is known already.
+
+        Raises:
+            RefError: No such adapter or revision.
+            IntegrityError: The manifest or the container is damaged.
             RegistryError: The registry refuses.
         """
 

@@ -1,8 +1,10 @@
-"""Commits to the card on main: versions, deprecations and evaluations, which are no content."""
+"""Commits to main that change no content: versions, deprecations and evaluations in the card."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ftt_hub import hub
 from ftt_hub.artifact.card_editing import (
@@ -16,6 +18,8 @@ from ftt_hub.artifact.card_editing import (
 )
 from ftt_hub.artifact.card_results import EvaluationResult, results_from
 from ftt_hub.errors import HubError
+
+_log = logging.getLogger(__name__)
 
 RACES = 4
 """So often a commit is tried on a branch that others move."""
@@ -44,21 +48,43 @@ def commit_results(name: str, results: Sequence[EvaluationResult]) -> bool:
     """
 
     def edited(data: bytes | None) -> bytes | None:
-        held = results_from(split_card(data or b"")[0])
-        return None if set(results) <= set(held) else evaluated_card(data, name, results)
+        recorded = results_from(split_card(data or b"")[0])
+        return None if set(results) <= set(recorded) else evaluated_card(data, name, results)
 
     return _commit(name, edited, "Add evaluation results")
 
 
 def _commit(name: str, edit: Callable[[bytes | None], bytes | None], message: str) -> bool:
+    def files(data: bytes | None) -> dict[str, Path | bytes]:
+        card = edit(data)
+        return {} if card is None else {CARD_NAME: card}
+
+    return commit_beside(name, files, message) is not None
+
+
+def commit_beside(
+    name: str, files: Callable[[bytes | None], Mapping[str, Path | bytes]], message: str
+) -> str | None:
+    """Commit files that lie beside an adapter's content to main, its card among them.
+
+    Args:
+        name: ``namespace/name``.
+        files: Called with main's card, returns what to commit; again when others moved main.
+        message: Commit message.
+
+    Returns:
+        Address of the commit; ``None`` when there is nothing to commit.
+
+    Raises:
+        HubError: The Hub refuses or does not answer.
+    """
     for _ in range(RACES):
         head = hub.describe(name, "main")
-        card = edit(hub.read_file(name, head.commit, CARD_NAME, MAX_CARD_BYTES))
-        if card is None:
-            return False
+        changed = files(hub.read_file(name, head.commit, CARD_NAME, MAX_CARD_BYTES))
+        if not changed:
+            return None
         try:
-            hub.commit_files(name, {CARD_NAME: card}, message, head.commit)
+            return hub.commit_files(name, changed, message, head.commit).address
         except hub.StaleParentError:
-            continue
-        return True
+            _log.info("%s: main moved meanwhile; committing again", name)
     raise HubError("others keep changing its card", where=name, hint="Run the command again later.")

@@ -6,13 +6,11 @@ a branch of its own. The card on `main` records versions and deprecations (`read
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ftt_hub import hub
+from ftt_hub.artifact.adapter import AdapterHeaders, open_folder
 from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -20,62 +18,48 @@ from ftt_hub.artifact.card_editing import (
     History,
     history_from,
     sorted_versions,
-    split_card,
 )
 from ftt_hub.artifact.card_results import EvaluationResult, results_from
-from ftt_hub.artifact.manifest import CONFIG_NAME, MAX_CONFIG_BYTES, AdapterConfig, parse_config
-from ftt_hub.errors import FttError, HubError, RefError
+from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig
+from ftt_hub.artifact.remote import remote_entries
+from ftt_hub.errors import FttError, HubError, RefError, RegistryError
 from ftt_hub.registry.abc import (
-    MAX_RECORDS,
-    Facts,
     Listing,
     Notes,
     Preview,
     Publication,
+    Record,
     Summary,
     Version,
 )
-from ftt_hub.registry.card_commits import commit_card, commit_results
+from ftt_hub.registry.card_commits import commit_beside, commit_card, commit_results
 from ftt_hub.registry.hub_push import Push
-from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, Record, commit_record, record_path
+from ftt_hub.registry.hub_reading import (
+    card_facts,
+    read_front,
+    read_history,
+    read_manifest,
+    version_dates,
+)
+from ftt_hub.registry.verified import FOLDER, MAX_RECORD_BYTES, MAX_RECORDS, record_path, with_line
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.refs import Ref, is_repository_name
+from ftt_hub.support.warn import warn_caller
 
 TAG = "ftt-hub"
 WORKERS = 8
 
 
-def read_manifest(name: str, commit: str) -> AdapterConfig | None:
-    """The manifest at a commit, by one ranged read; ``None`` when there is none of ours.
-
-    Raises:
-        IntegrityError: It is damaged.
-        RefError: No such repository or revision.
-        HubError: The Hub does not answer.
-    """
-    data = hub.read_file(name, commit, CONFIG_NAME, MAX_CONFIG_BYTES)
-    if data is None or _is_foreign(data):
-        return None
-    return parse_config(data, f"{name}/{CONFIG_NAME}")
-
-
-def _is_foreign(data: bytes) -> bool:
-    """Whether a manifest is that of another kind of PEFT adapter."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and value.get("peft_type") not in (None, "TRANSFER")
-
-
-def read_front(name: str, revision: str) -> Mapping[str, Any]:
-    """Front matter of the card at a revision; empty when there is none."""
-    return split_card(hub.read_file(name, revision, CARD_NAME, MAX_CARD_BYTES) or b"")[0]
-
-
-def read_history(name: str, revision: str) -> History | None:
-    """What the card at a revision says of versions, ``None`` when it says nothing."""
-    return history_from(read_front(name, revision))
+def _manifest(name: str, commit: str, ref: Ref) -> AdapterConfig:
+    config = read_manifest(name, commit)
+    if config is None:
+        raise RefError(
+            f"no {CONFIG_NAME} there",
+            where=ref,
+            expected="a transfer adapter",
+            hint="Find adapters with ftt-hub browse.",
+        )
+    return config
 
 
 def _checked(name: str | None) -> str:
@@ -85,7 +69,23 @@ def _checked(name: str | None) -> str:
 
 
 class HubRegistry:
-    """Adapters on the Hub; honours HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE."""
+    """Adapters on the Hub; honours HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+
+    Args:
+        location: Empty: there is one Hub, that of HF_ENDPOINT.
+
+    Raises:
+        RegistryError: A location was given.
+    """
+
+    def __init__(self, location: str = "") -> None:
+        if location:
+            raise RegistryError(
+                "the Hub is named without a location",
+                where=f"hf:{location}"[:200],
+                expected="hf",
+                hint="Set HF_ENDPOINT to use another server.",
+            )
 
     def publish(
         self,
@@ -120,16 +120,24 @@ class HubRegistry:
     def fetch(self, ref: Ref) -> tuple[Path, str]:
         """See `Store.fetch`; downloads what the manifest lists, and nothing else."""
         name, commit = self.resolve(ref)
-        config = read_manifest(name, commit)
-        if config is None:
-            raise RefError(
-                f"no {CONFIG_NAME} there",
-                where=ref,
-                expected="a transfer adapter",
-                hint="Find adapters with ftt-hub browse.",
-            )
-        files = (*config.files, CONFIG_NAME, CARD_NAME)
+        files = (*_manifest(name, commit, ref).files, CONFIG_NAME, CARD_NAME)
         return hub.download_adapter(name, commit, files), commit
+
+    def headers(self, ref: Ref, config: AdapterConfig | None = None) -> AdapterHeaders:
+        """See `Store.headers`; offline the cached files are read."""
+        if hub.is_offline():
+            with open_folder(str(ref), *self.fetch(ref)) as adapter:
+                return adapter.headers
+        name, commit = self.resolve(ref)
+        known = config or _manifest(name, commit, ref)
+
+        def file(filename: str) -> Path | None:
+            return hub.download_file(name, commit, filename) if filename in known.files else None
+
+        def read(filename: str, start: int, length: int) -> bytes:
+            return hub.read_range(name, commit, filename, start, length)
+
+        return AdapterHeaders(str(ref), commit, known, remote_entries(known, read, name), file)
 
     @staticmethod
     def _warn(name: str, ref: Ref, commit: str) -> None:
@@ -140,7 +148,7 @@ class HubRegistry:
             return
         tag = (history or History()).shown if on_main else ref.revision
         if history is not None and tag is not None and tag in history.deprecated:
-            warnings.warn(history.deprecated[tag].notice(str(ref)), stacklevel=4)
+            warn_caller(history.deprecated[tag].notice(str(ref)))
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """See `Ledger.versions`."""
@@ -149,7 +157,7 @@ class HubRegistry:
         dates: dict[str, str] = {}
         for tag in sorted_versions(tags):
             if tags[tag] not in dates:
-                dates |= {tags[tag]: "", **_dates(name, tag)}
+                dates |= {tags[tag]: "", **version_dates(name, tag)}
         return tuple(
             Version(tag, tags[tag], dates[tags[tag]] or None, marked.get(tag))
             for tag in sorted_versions(tags)
@@ -173,14 +181,18 @@ class HubRegistry:
 
     def annotate(self, ref: Ref, record: Record) -> str:
         """See `Records.annotate`: one commit to main."""
-        return commit_record(_checked(ref.name), record)
+
+        def files(card: bytes | None) -> dict[str, Path | bytes]:
+            return {record_path(record.key): record.data, CARD_NAME: with_line(card, record)}
+
+        return commit_beside(_checked(ref.name), files, "Add a verdict") or ""
 
     def record(self, listing: Listing, key: str) -> bytes | None:
         """See `Records.record`: one request; records came after the version, so main has them."""
         return hub.read_file(listing.name, "main", record_path(key), MAX_RECORD_BYTES)
 
     def summaries(self) -> Iterator[Summary]:
-        """See `Catalogue.summaries`: one request a thousand adapters.
+        """See `Catalogue.summaries`: one request per thousand adapters.
 
         A model whose tags are told and lack ours is no adapter; servers that ignore the filter
         list those too. Where no tags are told, only the manifest can tell.
@@ -188,7 +200,7 @@ class HubRegistry:
         for model in hub.list_models(TAG):
             if (model.tags and TAG not in model.tags) or not is_repository_name(model.name):
                 continue
-            facts = None if model.card is None or not model.tags else _card_facts(model.card)
+            facts = None if model.card is None or not model.tags else card_facts(model.card)
             yield Summary(
                 model.name,
                 model.commit if hub.is_commit(model.commit) else None,
@@ -207,7 +219,7 @@ class HubRegistry:
         except HubError:
             raise
         except FttError as error:
-            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            warn_caller(f"left out {summary.name}: {error}")
             return None
 
     @staticmethod
@@ -229,9 +241,17 @@ class HubRegistry:
             commit = hub.resolve_commit(name, revision)
             config = read_manifest(name, commit) or config
         return Listing(
-            name, revision, history.versions, config, summary.updated, summary.downloads,
-            summary.likes, history.deprecated.get(revision), commit, evaluations or (),
-        )  # fmt: skip
+            name,
+            revision,
+            history.versions,
+            config,
+            summary.updated,
+            summary.downloads,
+            summary.likes,
+            history.deprecated.get(revision),
+            commit,
+            evaluations or (),
+        )
 
     def notes(self, listing: Listing) -> Notes:
         """See `Catalogue.notes`: the card of an old version is that of its tag."""
@@ -249,35 +269,7 @@ class HubRegistry:
 
     def listings(self) -> Iterator[Listing]:
         """See `Registry.listings`; reads the manifests in parallel."""
-        found = [x for x in map_unordered(self.listing, self.summaries(), WORKERS) if x is not None]
-        yield from sorted(found, key=lambda listing: listing.name)
-
-
-def _dates(name: str, tag: str) -> dict[str, str]:
-    """Commit → date; empty where a server does not tell."""
-    try:
-        return hub.tag_dates(name, tag)
-    except HubError:
-        return {}
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
-
-
-def _card_facts(card: object) -> Facts | None:
-    """What a card tells; ``None`` when it names no base and so is not one of ours."""
-    if not isinstance(card, dict):
-        return None
-    bases = _strings(card.get("base_model"))
-    if not bases:
-        return None
-    licences = _strings(card.get("license_name")) or _strings(card.get("license"))
-    return Facts(
-        _strings(card.get("language")),
-        bases[0],
-        _strings(card.get("datasets")),
-        licences[0] if licences else None,
-    )
+        listings = [
+            x for x in map_unordered(self.listing, self.summaries(), WORKERS) if x is not None
+        ]
+        yield from sorted(listings, key=lambda listing: listing.name)

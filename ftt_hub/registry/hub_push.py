@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from ftt_hub.registry.abc import PlannedFile, Preview, Publication
 from ftt_hub.registry.card_commits import RACES, commit_card
 from ftt_hub.support.refs import version_key, version_tag
 
+_log = logging.getLogger(__name__)
+
 
 def _digest_at(name: str, commit: str) -> tuple[str | None, AdapterConfig | None]:
     data = hub.read_file(name, commit, CONFIG_NAME, MAX_CONFIG_BYTES)
@@ -41,8 +44,8 @@ def _digest_at(name: str, commit: str) -> tuple[str | None, AdapterConfig | None
     return config.content_digest, config
 
 
-def _told(name: str, repository: hub.Repository) -> History:
-    """What main's card says of versions."""
+def _card_history(name: str, repository: hub.Repository) -> History:
+    """What the card at a commit says of versions."""
     card = None
     if CARD_NAME in repository.files:
         card = hub.read_file(name, repository.commit, CARD_NAME, MAX_CARD_BYTES)
@@ -50,8 +53,8 @@ def _told(name: str, repository: hub.Repository) -> History:
 
 
 @dataclass(frozen=True)
-class State:
-    """What the Hub holds under the name.
+class Published:
+    """What the Hub has under the name.
 
     Attributes:
         head: Repository at main.
@@ -109,26 +112,26 @@ class Push:
                     where=self.name,
                     hint="Make it private on its settings page first, or leave out --private.",
                 )
-            held = self._held(state)
-            if held is not None:
+            existing = self._existing(state)
+            if existing is not None:
                 self._list(state)
-                return held
+                return existing
             try:
                 return self._propose(state) if create_pr else self._commit(state)
-            except hub.StaleParentError:
-                continue  # somebody else published: look again, then decide again
+            except hub.StaleParentError:  # look again, then decide again
+                _log.info("%s: somebody else published meanwhile; trying again", self.name)
         raise HubError(
             "others keep publishing to it", where=self.name, hint="Run the command again later."
         )
 
-    def _created(self, private: bool) -> State:
+    def _created(self, private: bool) -> Published:
         hub.create_repository(self.name, private=private)
         state = self._state()
         if state is None:
             raise HubError("the new repository is not there", where=self.name)
         return state
 
-    def _state(self) -> State | None:
+    def _state(self) -> Published | None:
         head = hub.head_commit(self.name)
         if head is None:
             return None
@@ -136,20 +139,20 @@ class Push:
         digest, config = None, None
         if CONFIG_NAME in head.files:
             digest, config = _digest_at(self.name, head.commit)
-        told = _told(self.name, head)
-        history = History(sorted_versions(list(tags)), told.deprecated)
-        return State(head, tags, digest, config, history, told.versions)
+        on_main = _card_history(self.name, head)
+        history = History(sorted_versions(list(tags)), on_main.deprecated)
+        return Published(head, tags, digest, config, history, on_main.versions)
 
-    def _held(self, state: State) -> Publication | None:
-        """The publication that there is already, ``None`` when there is something to do."""
-        mine = self.config.content_digest
+    def _existing(self, state: Published) -> Publication | None:
+        """The publication that exists already; ``None`` when there is something to do."""
+        digest = self.config.content_digest
         if self.tag is None:
             pinned = state.head.commit
-            return self._publication(pinned, changed=False) if state.digest == mine else None
-        if self.tag not in state.tags and (state.digest == mine or self.tag not in state.claimed):
+            return self._publication(pinned, changed=False) if state.digest == digest else None
+        if self.tag not in state.tags and (state.digest == digest or self.tag not in state.claimed):
             return None
-        there = state.tags.get(self.tag)
-        if there is None or _digest_at(self.name, there)[0] != mine:
+        tagged = state.tags.get(self.tag)
+        if tagged is None or _digest_at(self.name, tagged)[0] != digest:
             raise _exists(self.name, self.tag)
         return self._publication(self.tag, changed=False)
 
@@ -163,7 +166,7 @@ class Push:
         files: dict[str, Path | bytes] = {n: self.folder / n for n in self.config.files}
         return {**files, CONFIG_NAME: self.folder / CONFIG_NAME, CARD_NAME: card}
 
-    def _dropped(self, state: State) -> list[str]:
+    def _dropped(self, state: Published) -> list[str]:
         """Files of main's manifest that this adapter no longer has."""
         before = set(state.config.files) if state.config is not None else set()
         return sorted((before & state.head.files.keys()) - set(self.config.files))
@@ -172,32 +175,41 @@ class Push:
         tags = [*history.versions, *([] if self.tag is None else [self.tag])]
         return History(sorted_versions(tags), history.deprecated)
 
-    def _propose(self, state: State) -> Publication:
+    def _propose(self, state: Published) -> Publication:
         done = hub.commit_files(
-            self.name, self._files(state.history), "Publish a transfer adapter",
-            state.head.commit, deleted=self._dropped(state), create_pr=True,
-        )  # fmt: skip
+            self.name,
+            self._files(state.history),
+            "Publish a transfer adapter",
+            state.head.commit,
+            deleted=self._dropped(state),
+            create_pr=True,
+        )
         return Publication(f"{self.name}@{done.pull_request}", True, done.address)
 
-    def _is_newest(self, state: State) -> bool:
+    def _is_newest(self, state: Published) -> bool:
         newest = next(iter(state.history.versions), None)
         return self.tag is None or newest is None or version_key(self.tag) > version_key(newest)
 
-    def _commit(self, state: State) -> Publication:
+    def _commit(self, state: Published) -> Publication:
         history = self._with_tag(state.history)
         branch, parent = "main", state.head.commit
         if not self._is_newest(state):
             branch = f"release-{self.tag}"
             hub.create_branch(self.name, branch, parent)
-            there = hub.describe(self.name, branch)
-            if self.tag in _told(self.name, there).versions:  # committed by an earlier try
-                return self._finish(there.commit)
-            parent = there.commit
+            branch_head = hub.describe(self.name, branch)
+            listed = _card_history(self.name, branch_head).versions
+            if self.tag in listed:  # committed by an earlier try
+                return self._finish(branch_head.commit)
+            parent = branch_head.commit
         message = f"Publish {self.tag}" if self.tag else "Publish a transfer adapter"
         done = hub.commit_files(
-            self.name, self._files(history), message, parent,
-            deleted=self._dropped(state), branch=branch,
-        )  # fmt: skip
+            self.name,
+            self._files(history),
+            message,
+            parent,
+            deleted=self._dropped(state),
+            branch=branch,
+        )
         if self.tag is None:
             return self._publication(done.commit, changed=True)
         self._tag(self.tag, done.commit, branch)
@@ -214,7 +226,7 @@ class Push:
         commit_card(self.name, self._with_tag, f"List {tag}")
         return self._publication(tag, changed=True)
 
-    def _list(self, state: State) -> None:
+    def _list(self, state: Published) -> None:
         """Name a version that has its tag in main's card, where an earlier push could not."""
         if self.tag is not None and self.tag in state.tags and self.tag not in state.claimed:
             commit_card(self.name, self._with_tag, f"List {self.tag}")
@@ -223,8 +235,8 @@ class Push:
         try:
             hub.create_tag(self.name, tag, commit)
         except hub.ExistsError as error:
-            there = hub.version_tags(self.name).get(tag)
-            if there is None or _digest_at(self.name, there)[0] != self.config.content_digest:
+            tagged = hub.version_tags(self.name).get(tag)
+            if tagged is None or _digest_at(self.name, tagged)[0] != self.config.content_digest:
                 raise VersionExistsError(
                     "somebody else published this version meanwhile, with other content",
                     where=f"{self.name}@{tag}",
@@ -240,15 +252,15 @@ class Push:
     def preview(self) -> Preview:
         """What `run` would send; content that main has is not sent again."""
         state = self._state()
-        held = None if state is None else self._held(state)
+        existing = None if state is None else self._existing(state)
         history = self._with_tag(History() if state is None else state.history)
         remote = {} if state is None else state.head.files
-        known = {f.identity for f in remote.values()} - {None}
+        remote_contents = {f.identity for f in remote.values()} - {None}
         files = tuple(
-            PlannedFile(name, _size(content), bool(known & _identities(content)))
+            PlannedFile(name, _size(content), bool(remote_contents & _identities(content)))
             for name, content in self._files(history).items()
         )
-        return Preview(f"{self.name}@{self.tag or 'main'}", held is None, files)
+        return Preview(f"{self.name}@{self.tag or 'main'}", existing is None, files)
 
 
 def _exists(name: str, tag: str) -> VersionExistsError:

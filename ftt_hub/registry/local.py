@@ -12,20 +12,18 @@ A folder appears by rename, then a ref by rename under a lock: readers see eithe
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ftt_hub.artifact.adapter import AdapterHeaders, open_folder
 from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
     Deprecation,
     History,
-    deprecations_from,
     evaluated_card,
     published_card,
     sorted_versions,
@@ -35,35 +33,38 @@ from ftt_hub.artifact.card_results import EvaluationResult, results_from
 from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
 from ftt_hub.errors import FttError, IntegrityError, RefError, RegistryError
 from ftt_hub.registry.abc import (
-    MAX_RECORDS,
     Listing,
     Notes,
     PlannedFile,
     Preview,
     Publication,
+    Record,
     Summary,
     Version,
 )
 from ftt_hub.registry.local_rules import (
+    DEPRECATED_NAME,
     bare,
+    by_digest,
     bytes_of,
     check_version,
+    deprecations_at,
     modified,
+    refs_at,
     refs_to_move,
 )
 from ftt_hub.registry.verified import (
     FOLDER,
     MAX_RECORD_BYTES,
-    Record,
+    MAX_RECORDS,
     add_to_folder,
     read_from_folder,
 )
 from ftt_hub.support.refs import Ref, is_repository_name, version_tag
 from ftt_hub.support.staging import locked, write_atomic, writing
+from ftt_hub.support.warn import warn_caller
 
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
 LOCK_SECONDS = 60
-DEPRECATED_NAME = "deprecated.json"
 
 
 class LocalRegistry:
@@ -73,8 +74,8 @@ class LocalRegistry:
         root: The registry's folder; made on the first publication.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser()
 
     def _home(self, name: str) -> Path:
         if not is_repository_name(name):
@@ -109,7 +110,7 @@ class LocalRegistry:
         digest = bare(config)
         tag = None if version is None else version_tag(version)
         with self._locked(home):
-            refs = self._refs(home)
+            refs = refs_at(home)
             check_version(name, tag, refs, digest)
             moved = [ref for ref in refs_to_move(refs, tag) if refs.get(ref) != digest]
             if moved:
@@ -121,7 +122,7 @@ class LocalRegistry:
     def preview(self, folder: Path, name: str, *, version: str | None = None) -> Preview:
         """See `Store.preview`."""
         home, config = self._home(name), read_config(folder)
-        digest, refs = bare(config), self._refs(home)
+        digest, refs = bare(config), refs_at(home)
         tag = None if version is None else version_tag(version)
         check_version(name, tag, refs, digest)
         changed = any(refs.get(ref) != digest for ref in refs_to_move(refs, tag))
@@ -133,11 +134,11 @@ class LocalRegistry:
         )
         return Preview(f"{name}@{tag or digest}", changed, files)
 
-    def _store(self, folder: Path, place: Path, config: AdapterConfig, name: str) -> None:
-        if place.is_dir():
+    def _store(self, folder: Path, content: Path, config: AdapterConfig, name: str) -> None:
+        if content.is_dir():
             return
-        partial = place.with_name(f".{place.name[:16]}.{uuid.uuid4().hex[:8]}.partial")
-        with writing(place):
+        partial = content.with_name(f".{content.name[:16]}.{uuid.uuid4().hex[:8]}.partial")
+        with writing(content):
             try:
                 partial.mkdir(parents=True)
                 for filename in (*config.files, CONFIG_NAME):
@@ -145,23 +146,14 @@ class LocalRegistry:
                 card = folder / CARD_NAME
                 data = card.read_bytes() if card.is_file() else None
                 (partial / CARD_NAME).write_bytes(published_card(data, name, History()))
-                partial.replace(place)
+                partial.replace(content)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
-    def _refs(self, home: Path) -> dict[str, str]:
-        """Ref → digest; files that are not refs are left out."""
-        try:
-            paths = [p for p in (home / "refs").iterdir() if not p.name.startswith(".")]
-            texts = {p.name: p.read_text(encoding="ascii", errors="replace").strip() for p in paths}
-        except OSError:
-            return {}
-        return {ref: text for ref, text in texts.items() if _DIGEST.match(text)}
-
     def fetch(self, ref: Ref) -> tuple[Path, str]:
-        """See `Registry.fetch`; a revision is a version, ``main``, or a digest's beginning."""
+        """See `Store.fetch`; a revision is a version, ``main``, or a digest's beginning."""
         home = self._home(ref.name or "")
-        refs = self._refs(home)
+        refs = refs_at(home)
         if not refs:
             raise RefError(
                 "no such adapter",
@@ -170,23 +162,22 @@ class LocalRegistry:
                 hint="List what there is with ftt-hub browse.",
             )
         revision = ref.revision or "main"
-        digest = refs.get(revision) or self._by_digest(refs, revision)
+        digest = refs.get(revision) or by_digest(refs, revision)
         if digest is None:
             raise RefError(
                 "no such revision", where=ref, expected=", ".join(sorted(refs)), found=revision
             )
-        place = home / "content" / digest
-        if not place.is_dir():
-            raise IntegrityError("the registry lost this content", where=place)
+        content = home / "content" / digest
+        if not content.is_dir():
+            raise IntegrityError("the registry lost this content", where=content)
         self._warn(home, ref, revision, refs)
-        return place, revision if revision in refs and revision != "main" else digest
+        return content, revision if revision in refs and revision != "main" else digest
 
-    @staticmethod
-    def _by_digest(refs: dict[str, str], revision: str) -> str | None:
-        if len(revision) < 8:
-            return None
-        found = {digest for digest in refs.values() if digest.startswith(revision)}
-        return found.pop() if len(found) == 1 else None
+    def headers(self, ref: Ref, config: AdapterConfig | None = None) -> AdapterHeaders:
+        """See `Store.headers`."""
+        del config
+        with open_folder(str(ref), *self.fetch(ref)) as adapter:
+            return adapter.headers
 
     def _names(self) -> Iterator[str]:
         if not self.root.is_dir():
@@ -198,22 +189,15 @@ class LocalRegistry:
 
     def _warn(self, home: Path, ref: Ref, revision: str, refs: dict[str, str]) -> None:
         tags = sorted_versions(tuple(t for t, d in refs.items() if d == refs.get(revision)))
-        marked = self._deprecations(home)
+        marked = deprecations_at(home)
         tag = revision if revision in tags else next(iter(tags), None)
         if tag in marked:
-            warnings.warn(marked[tag].notice(str(ref)), stacklevel=4)
-
-    @staticmethod
-    def _deprecations(home: Path) -> dict[str, Deprecation]:
-        try:
-            return deprecations_from(json.loads((home / DEPRECATED_NAME).read_bytes()))
-        except (OSError, ValueError, RecursionError):
-            return {}
+            warn_caller(marked[tag].notice(str(ref)))
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """See `Ledger.versions`."""
         home = self._home(name)
-        refs, marked = self._refs(home), self._deprecations(home)
+        refs, marked = refs_at(home), deprecations_at(home)
         if not refs:
             raise RefError("no such adapter", where=name, found=f"nothing of it in {self.root}")
         return tuple(
@@ -227,7 +211,7 @@ class LocalRegistry:
         if tag not in {version.tag for version in self.versions(name)}:
             raise RefError("no such version", where=f"{name}@{tag}")
         with self._locked(home):
-            marked = self._deprecations(home)
+            marked = deprecations_at(home)
             if marked.get(tag) == deprecation:
                 return False
             value = History((), {**marked, tag: deprecation}).to_json()["deprecated"]
@@ -238,10 +222,10 @@ class LocalRegistry:
     def add_results(self, name: str, results: Sequence[EvaluationResult]) -> bool:
         """See `Ledger.add_results`."""
         home = self._home(name)
-        if not self._refs(home):
+        if not refs_at(home):
             raise RefError("no such adapter", where=name, found=f"nothing of it in {self.root}")
         with self._locked(home):
-            card = home / "content" / self._refs(home).get("main", "") / CARD_NAME
+            card = home / "content" / refs_at(home).get("main", "") / CARD_NAME
             data = bytes_of(card, MAX_CARD_BYTES)
             if set(results) <= set(results_from(split_card(data or b"")[0])):
                 return False
@@ -250,22 +234,22 @@ class LocalRegistry:
 
     def annotate(self, ref: Ref, record: Record) -> str:
         """See `Records.annotate`."""
-        place, _ = self.fetch(ref)
+        content, _ = self.fetch(ref)
         with self._locked(self._home(ref.name or "")):
-            return add_to_folder(place, record)
+            return add_to_folder(content, record)
 
     def record(self, listing: Listing, key: str) -> bytes | None:
         """See `Records.record`."""
-        place = self._home(listing.name) / "content" / (listing.pinned or "")
-        return read_from_folder(place, key)
+        content = self._home(listing.name) / "content" / (listing.pinned or "")
+        return read_from_folder(content, key)
 
     def summaries(self) -> Iterator[Summary]:
         """See `Catalogue.summaries`."""
         for name in self._names():
             home = self._home(name)
-            refs = self._refs(home)
+            refs = refs_at(home)
             if refs:
-                history = History(sorted_versions(refs), self._deprecations(home))
+                history = History(sorted_versions(refs), deprecations_at(home))
                 updated = modified(home / "refs" / (history.shown or "main"))
                 yield Summary(name, refs.get("main"), None, history, updated)
 
@@ -274,27 +258,32 @@ class LocalRegistry:
         history = summary.history or History()
         revision = history.shown or "main"
         home = self._home(summary.name)
-        digest = self._refs(home).get(revision, "")
+        digest = refs_at(home).get(revision, "")
         try:
             config = read_config(home / "content" / digest)
         except FttError as error:
-            warnings.warn(f"left out {summary.name}: {error}", stacklevel=2)
+            warn_caller(f"left out {summary.name}: {error}")
             return None
         card = bytes_of(home / "content" / digest / CARD_NAME, MAX_CARD_BYTES)
         return Listing(
-            summary.name, revision, history.versions, config, summary.updated,
-            deprecated=history.deprecated.get(revision), pinned=digest,
+            summary.name,
+            revision,
+            history.versions,
+            config,
+            summary.updated,
+            deprecated=history.deprecated.get(revision),
+            pinned=digest,
             evaluations=results_from(split_card(card or b"")[0]),
-        )  # fmt: skip
+        )
 
     def notes(self, listing: Listing) -> Notes:
         """See `Catalogue.notes`."""
-        place = self._home(listing.name) / "content" / (listing.pinned or "")
-        records = sorted((place / FOLDER).glob("*.json"))[:MAX_RECORDS]
+        content = self._home(listing.name) / "content" / (listing.pinned or "")
+        records = sorted((content / FOLDER).glob("*.json"))[:MAX_RECORDS]
         verified = {path.stem: bytes_of(path, MAX_RECORD_BYTES) or b"" for path in records}
-        return Notes(bytes_of(place / CARD_NAME, MAX_CARD_BYTES), verified)
+        return Notes(bytes_of(content / CARD_NAME, MAX_CARD_BYTES), verified)
 
     def listings(self) -> Iterator[Listing]:
         """See `Registry.listings`."""
-        found = (self.listing(summary) for summary in self.summaries())
-        yield from (listing for listing in found if listing is not None)
+        listings = (self.listing(summary) for summary in self.summaries())
+        yield from (listing for listing in listings if listing is not None)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from ftt_hub import hub
-from ftt_hub.artifact.adapter import Adapter, AdapterHeaders
-from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig, read_config
-from ftt_hub.artifact.reader import Container
-from ftt_hub.artifact.remote import remote_entries
+from ftt_hub.artifact.adapter import Adapter, AdapterHeaders, open_folder
+from ftt_hub.artifact.manifest import CONFIG_NAME
 from ftt_hub.errors import RefError
+from ftt_hub.registry.abc import Listing, Registry
+from ftt_hub.registry.choose import choose_registry
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import Ref, parse_ref
 
@@ -28,8 +28,6 @@ def adapter_folder(
     """
     ref = parse_ref(text, revision=revision)
     if ref.folder is None:
-        from ftt_hub.registry.choose import choose_registry  # folders need no registry
-
         return choose_registry(registry).fetch(ref)
     if not (ref.folder / CONFIG_NAME).is_file():
         raise RefError(
@@ -52,8 +50,7 @@ def open_adapter(
         UnsupportedError: It was made for a newer format.
     """
     folder, pinned = adapter_folder(text, revision=revision, registry=registry)
-    config = read_config(folder)
-    return Adapter(str(text), folder, pinned, config, Container(folder))
+    return open_folder(str(text), folder, pinned)
 
 
 class HasAdapter(Protocol):
@@ -101,37 +98,24 @@ def adapter_headers(
         UnsupportedError: It was made for a newer format.
     """
     ref = parse_ref(text, revision=revision)
-    if ref.folder is None and not hub.is_offline():
-        from ftt_hub.registry.choose import choose_registry
-        from ftt_hub.registry.hf import HubRegistry, read_manifest
-
-        chosen = choose_registry(registry)
-        if isinstance(chosen, HubRegistry):
-            name, commit = chosen.resolve(ref)
-            config = read_manifest(name, commit)
-            if config is None:
-                raise RefError(f"no {CONFIG_NAME} there", where=ref, expected="a transfer adapter")
-            return remote_headers(str(text), name, commit, config)
-    with open_adapter(text, revision=revision, registry=registry) as opened:
+    if ref.folder is None:
+        return replace(choose_registry(registry).headers(ref), label=str(text))
+    with open_adapter(text, revision=revision) as opened:
         return opened.headers
 
 
-def remote_headers(label: str, name: str, commit: str, config: AdapterConfig) -> AdapterHeaders:
-    """Headers of an adapter on the Hub whose manifest is known already.
+def listed_headers(registry: Registry, listing: Listing) -> AdapterHeaders:
+    """What is known of a listed adapter without its frames; its manifest is not read again.
 
     Raises:
-        IntegrityError: Its container is damaged.
-        HubError: The Hub does not answer.
+        IntegrityError: It is damaged.
+        RegistryError: The registry refuses or does not answer.
     """
-
-    def file(filename: str) -> Path | None:
-        return hub.download_file(name, commit, filename) if filename in config.files else None
-
-    def read(filename: str, start: int, length: int) -> bytes:
-        return hub.read_range(name, commit, filename, start, length)
-
-    entries = remote_entries(config, read, name)
-    return AdapterHeaders(label, commit, config, entries, file)
+    if listing.pinned is None:
+        return registry.headers(Ref(listing.name, listing.revision))
+    return replace(
+        registry.headers(Ref(listing.name, listing.pinned), listing.config), label=listing.ref
+    )
 
 
 def registered_name(text: str) -> Ref:

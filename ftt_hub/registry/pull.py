@@ -42,7 +42,7 @@ def pull(
         out_dir: Copy it into this folder; default where the registry or its cache has it.
         revision: Overrides the one in `adapter`.
         registry: ``"hf"`` or a folder.
-        progress: Watches.
+        progress: Receives progress events; default: none.
 
     Raises:
         RefError: It names nothing.

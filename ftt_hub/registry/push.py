@@ -30,7 +30,7 @@ def push(
         private: Make the repository private, on the Hub.
         create_pr: Open a pull request instead, on the Hub; it has no version yet.
         registry: ``"hf"`` or a folder.
-        progress: Watches the check.
+        progress: Receives progress events of the check; default: none.
 
     Raises:
         IntegrityError: The folder is damaged; nothing was published.

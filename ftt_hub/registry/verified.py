@@ -9,38 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from ftt_hub import hub
 from ftt_hub.artifact.card_editing import CARD_NAME, MAX_CARD_BYTES
-from ftt_hub.errors import HubError, RefError
+from ftt_hub.errors import RefError
+from ftt_hub.registry.abc import Record
 from ftt_hub.support.staging import write_atomic, writing
 
 FOLDER = "verified"
 HEADING = "## Verified targets"
 TITLES = ("Target", "Commit", "Adapter", "Depth", "Verdict", "Figures", "Tool")
 MAX_RECORD_BYTES = 1 << 20
-RACES = 4
-"""So often a commit is tried on a branch that others move."""
+MAX_RECORDS = 20
+"""Verdicts that are shown of one adapter."""
 _KEY = re.compile(r"^(?:[0-9a-f]{40}|local-[0-9a-f]{40})$")
 _SECTION = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _BEFORE = re.compile(r"^## Limits$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Record:
-    """A verdict to add.
-
-    Attributes:
-        key: The target's commit, or ``local-`` and a hash of a local one.
-        data: The verdict as JSON.
-        cells: The card's line, a cell for each of `TITLES`.
-    """
-
-    key: str
-    data: bytes
-    cells: Sequence[str]
 
 
 def record_path(key: str) -> str:
@@ -59,9 +43,9 @@ def with_line(card: bytes | None, record: Record) -> bytes:
     text = (card or b"")[:MAX_CARD_BYTES].decode("utf-8", "replace")
     section = _SECTION.search(text)
     lines = [] if section is None else [x for x in section[0].splitlines() if x.startswith("| ")]
-    mine = [_cell(cell) for cell in record.cells]
-    kept = [x for x in lines[1:] if _cells(x)[1:3] != mine[1:3]]
-    table = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES), *kept, _line(mine)]
+    cells = [_cell(cell) for cell in record.cells]
+    kept = [x for x in lines[1:] if _cells(x)[1:3] != cells[1:3]]
+    table = ["| " + " | ".join(TITLES) + " |", "|" + "---|" * len(TITLES), *kept, _line(cells)]
     block = "\n".join((HEADING, "", *table, "", ""))
     if section is not None:
         return (text[: section.start()] + block + text[section.end() :]).encode()
@@ -105,23 +89,3 @@ def read_from_folder(folder: Path, key: str) -> bytes | None:
     if not path.is_file() or path.stat().st_size > MAX_RECORD_BYTES:
         return None
     return path.read_bytes()
-
-
-def commit_record(name: str, record: Record) -> str:
-    """Add a verdict and its line in the card to main, in one commit; returns its address.
-
-    Raises:
-        HubError: The Hub refuses or does not answer.
-    """
-    for _ in range(RACES):
-        head = hub.describe(name, "main")
-        card = hub.read_file(name, head.commit, CARD_NAME, MAX_CARD_BYTES)
-        files: dict[str, Path | bytes] = {
-            record_path(record.key): record.data,
-            CARD_NAME: with_line(card, record),
-        }
-        try:
-            return hub.commit_files(name, files, "Add a verdict", head.commit).address
-        except hub.StaleParentError:
-            continue
-    raise HubError("others keep changing it", where=name, hint="Run the command again later.")

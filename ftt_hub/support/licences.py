@@ -60,7 +60,7 @@ def combine_licences(licences: Mapping[str, str | None]) -> tuple[str | None, li
     two that each want the whole under their own terms are a conflict.
 
     Args:
-        licences: Of each part, by its label.
+        licences: Label of each part → its licence.
 
     Returns:
         The licence (several joined by ``+``; ``None`` when a part names none), and the conflicts.

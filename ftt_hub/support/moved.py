@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+from ftt_hub.support.warn import warn_caller
 
 MOVED = {
     "browsing": ("browse",),
@@ -46,7 +47,7 @@ def moved_name(module: str, name: str, known: Sequence[str]) -> object:
     if name not in known:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     message = f"import {name} from ftt_hub instead of {module}"
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    warn_caller(message, DeprecationWarning)
     value: object = getattr(import_module("ftt_hub"), name)
     return value
 

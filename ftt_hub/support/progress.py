@@ -1,4 +1,4 @@
-"""How long-running work reports its progress; who shows it decides how (`cli/progress.py`)."""
+"""Progress of long-running work; the command line draws it, the library shows nothing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Progress that is not shown."""
+    """Ignores all progress events; the default."""
 
     def start(self, stage: str, total: int, unit: str = BYTES) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def advance(self, amount: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """Ignored."""
+        """Do nothing."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftt_hub.errors import FttError
+from ftt_hub.support.json_schema import Violation, violation
 
 if TYPE_CHECKING:
     import yaml
-    from jsonschema.exceptions import ValidationError
 
 MAX_YAML_BYTES = 1 << 20
+_JSON_TYPES = (str, bool, int, float, dict, list, type(None))
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def read_yaml(path: Path, schema: str, error_type: type[FttError]) -> LinedYaml:
     """Read a YAML file that one of our schemas describes.
 
     Raises:
-        FttError: Of the type given: not readable, not YAML, a key twice, or not as the schema
-            says; with the line.
+        FttError: An error of the type given, with the line: not readable, not YAML, a key twice,
+            or not as the schema says.
     """
     import yaml
 
@@ -84,21 +85,31 @@ def read_yaml(path: Path, schema: str, error_type: type[FttError]) -> LinedYaml:
     if not isinstance(value, dict):
         raise error_type("is not a YAML mapping", where=path)
     lined = LinedYaml(path, value, lines)
-    _require_finite(lined, value, (), error_type)
+    _require_json(lined, value, (), error_type)
     check_value(value, schema, error_type, lined.place)
     return lined
 
 
-def _require_finite(
+def _require_json(
     lined: LinedYaml, value: object, keys: tuple[object, ...], error_type: type[FttError]
 ) -> None:
+    """Refuse what YAML has and JSON does not: NaN, infinity, dates, keys that are not text."""
     if isinstance(value, float) and not math.isfinite(value):
         raise error_type("a number must be finite", where=lined.place(*keys), found=value)
+    if not isinstance(value, _JSON_TYPES):
+        raise error_type(
+            f"a {type(value).__name__} cannot be used here",
+            where=lined.place(*keys),
+            found=str(value)[:80],
+            hint="Put it in quotes.",
+        )
     items: Iterable[tuple[object, object]] = ()
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
-        _require_finite(lined, item, (*keys, key), error_type)
+        if isinstance(value, dict) and not isinstance(key, str):
+            raise error_type(f"unknown key {str(key)[:80]!r}", where=lined.place(*keys))
+        _require_json(lined, item, (*keys, key), error_type)
 
 
 def _note_lines(
@@ -135,38 +146,30 @@ def check_value(
     """Check a value against one of our schemas.
 
     Args:
-        value: Of JSON's types.
+        value: A value of JSON's types.
         schema: Its name.
         error_type: What to raise.
         place: Where the part with these keys stands, for the message.
 
     Raises:
-        FttError: Of the type given.
+        FttError: An error of the type given.
     """
-    from jsonschema import Draft202012Validator
-
-    from ftt_hub.schemas import load_schema
-
-    errors = list(Draft202012Validator(load_schema(schema)).iter_errors(value))
-    if not errors:
+    wrong = violation(value, schema)
+    if wrong is None:
         return
-    error = min(errors, key=lambda e: (e.validator != "enum", len(e.absolute_path)))
-    keys, what = _explain(error)
-    raise error_type(what, where=place(*error.absolute_path, *keys))
+    inner = (wrong.unknown,) if wrong.unknown else ()
+    raise error_type(_explain(value, wrong), where=place(*wrong.keys, *inner))
 
 
-def _explain(error: ValidationError) -> tuple[Sequence[object], str]:
-    """The key concerned, below the error's own place, and what is wrong, in our words."""
-    value: Any = error.instance
-    last = error.absolute_path[-1] if error.absolute_path else "the recipe"
-    if error.validator == "additionalProperties":
-        schema: Any = error.schema
-        known = schema.get("properties", {})
-        unknown = next(key for key in value if key not in known)
-        expected = ", ".join(known) or "none for this method"
-        return (unknown,), f"unknown key {str(unknown)[:80]!r}: expected {expected}"
-    if error.validator == "enum":
-        allowed: Any = error.validator_value
-        choices = ", ".join(map(str, allowed))
-        return (), f"unknown {last} {str(value)[:80]!r}: expected one of {choices}"
-    return (), f"{last}: {error.message[:200]}"
+def _explain(value: Any, wrong: Violation) -> str:
+    """What is wrong, in our words."""
+    last = wrong.keys[-1] if wrong.keys else "the recipe"
+    if wrong.rule == "additionalProperties":
+        expected = ", ".join(wrong.known) or "none for this method"
+        return f"unknown key {wrong.unknown[:80]!r}: expected {expected}"
+    if wrong.rule == "enum":
+        for key in wrong.keys:
+            value = value[key]
+        choices = ", ".join(map(str, wrong.allowed))
+        return f"unknown {last} {str(value)[:80]!r}: expected one of {choices}"
+    return f"{last}: {wrong.message[:200]}"

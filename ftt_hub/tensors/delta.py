@@ -46,7 +46,7 @@ class DeltaStatistics:
     """Sums over the elements of a delta, in float64; add two of them to merge.
 
     Attributes:
-        count: Elements.
+        count: Number of elements.
         changed: Elements whose bits differ between source base and fine-tuned model.
         delta_square: Σ Δ².
         source_square: Σ m_s².

@@ -39,9 +39,11 @@ class DeltaBlock:
             return np.zeros(0, np.intp)
         return np.flatnonzero(self.lo != 0) if self.known_places is None else self.known_places
 
-    def part(self, where: slice | NDArray[Any]) -> DeltaBlock:
+    def part(self, selection: slice | NDArray[Any]) -> DeltaBlock:
         """The elements selected by a slice or index array."""
-        return DeltaBlock(self.hi[where], None if self.lo is None else self.lo[where], self.dtype)
+        return DeltaBlock(
+            self.hi[selection], None if self.lo is None else self.lo[selection], self.dtype
+        )
 
     @property
     def is_identity(self) -> bool:
@@ -55,11 +57,13 @@ class DeltaBlock:
 
     def equals(self, other: DeltaBlock) -> bool:
         """Whether both hold the same bits."""
-        mine, theirs = self.places, other.places
-        if self.dtype != other.dtype or not np.array_equal(mine, theirs):
+        own_places, other_places = self.places, other.places
+        if self.dtype != other.dtype or not np.array_equal(own_places, other_places):
             return False
         same_lo = (
-            self.lo is None or other.lo is None or np.array_equal(self.lo[mine], other.lo[theirs])
+            self.lo is None
+            or other.lo is None
+            or np.array_equal(self.lo[own_places], other.lo[other_places])
         )
         return same_lo and np.array_equal(self.hi, other.hi)
 

@@ -64,24 +64,24 @@ def difference(source: Bits, tuned: Bits, dtype: DType) -> Difference:
 
     NaN, infinity and overflow show in the sums of squares and in hi.
     """
-    found = Difference(np.empty_like(source))
+    result = Difference(np.empty_like(source))
     with np.errstate(over="ignore", invalid="ignore"):
-        done = _compiled(found, source, tuned) if dtype is BF16 else 0
+        done = _compiled(result, source, tuned) if dtype is BF16 else 0
         chunks = [slice(start, start + CHUNK) for start in range(done, source.size, CHUNK)]
         if dtype is BF16:
-            _subtract_bf16(found, source, tuned, chunks)
-            return found
+            _subtract_bf16(result, source, tuned, chunks)
+            return result
         for part in chunks:
             before, after = source[part], tuned[part]
-            found.hi[part], places, lo, minus = _exactly(before, after, dtype)
-            found.keep(places + part.start, lo)
-            found.delta_square += square_sum(minus)
-            found.source_square += square_sum(widen(before, dtype))
-            found.changed += int(np.count_nonzero(before != after))
-    return found
+            result.hi[part], places, lo, minus = _exactly(before, after, dtype)
+            result.keep(places + part.start, lo)
+            result.delta_square += square_sum(minus)
+            result.source_square += square_sum(widen(before, dtype))
+            result.changed += int(np.count_nonzero(before != after))
+    return result
 
 
-def _compiled(found: Difference, source: Bits, tuned: Bits) -> int:
+def _compiled(result: Difference, source: Bits, tuned: Bits) -> int:
     """Whole chunks, and a last one in whole blocks, by compiled code; how many elements it did."""
     rest = source.size % CHUNK
     done = source.size - (rest if rest % _BLOCK else 0)
@@ -89,20 +89,20 @@ def _compiled(found: Difference, source: Bits, tuned: Bits) -> int:
         return 0
     sums = np.zeros((-(-done // CHUNK), 2, _BLOCK), np.float32)
     lo = np.empty_like(source)
-    found.changed, number = kernels.COMPILED.subtract(
-        source[:done], tuned[:done], found.hi[:done], lo[:done], sums, CHUNK
+    result.changed, number = kernels.COMPILED.subtract(
+        source[:done], tuned[:done], result.hi[:done], lo[:done], sums, CHUNK
     )
     if number:
         places = np.empty(number, np.int64)
         kernels.COMPILED.places(lo[:done], places)
         lo[done:] = 0
-        found.lo, found.runs = lo, [places.astype(np.intp, copy=False)]
+        result.lo, result.runs = lo, [places.astype(np.intp, copy=False)]
     totals = np.add.reduce(sums.reshape(-1, 2, _ROW, 2).swapaxes(2, 3).reshape(-1, _BLOCK), axis=1)
     for number, (deltas, weights) in enumerate(totals.reshape(-1, 2).tolist()):
         start = number * CHUNK
         before, after = (bits[start : min(start + CHUNK, done)] for bits in (source, tuned))
-        found.delta_square += _trusted(deltas, partial(_minus, before, after))
-        found.source_square += _trusted(weights, partial(_values, before))
+        result.delta_square += _trusted(deltas, partial(_minus, before, after))
+        result.source_square += _trusted(weights, partial(_values, before))
     return done
 
 
@@ -115,17 +115,17 @@ def _minus(source: Bits, tuned: Bits) -> NDArray[np.float32]:
     return _values(source) - _values(tuned)
 
 
-def _subtract_bf16(found: Difference, source: Bits, tuned: Bits, chunks: list[slice]) -> None:
+def _subtract_bf16(result: Difference, source: Bits, tuned: Bits, chunks: list[slice]) -> None:
     """The differences of BF16 are mostly exact in BF16; the others are done again, together."""
     doubtful: list[Places] = []
     for part in chunks:
-        before, after, hi = source[part], tuned[part], found.hi[part]
+        before, after, hi = source[part], tuned[part], result.hi[part]
         count = hi.size
         if count % 2:
             before, after, hi = (np.append(bits, np.uint16(0)) for bits in (before, after, hi))
-        places = _subtract_chunk(found, before, after, hi)
+        places = _subtract_chunk(result, before, after, hi)
         if count % 2:
-            found.hi[part], places = hi[:count], places[places < count]
+            result.hi[part], places = hi[:count], places[places < count]
         if places.size:
             doubtful.append(places + part.start)
     if not doubtful:
@@ -133,11 +133,11 @@ def _subtract_bf16(found: Difference, source: Bits, tuned: Bits, chunks: list[sl
     every = np.concatenate(doubtful)
     for start in range(0, every.size, CHUNK):
         where = every[start : start + CHUNK]
-        found.hi[where], places, lo, _ = _exactly(source[where], tuned[where], BF16)
-        found.keep(where[places], lo)
+        result.hi[where], places, lo, _ = _exactly(source[where], tuned[where], BF16)
+        result.keep(where[places], lo)
 
 
-def _subtract_chunk(found: Difference, before: Bits, after: Bits, hi: Bits) -> Places:
+def _subtract_chunk(result: Difference, before: Bits, after: Bits, hi: Bits) -> Places:
     """An even number of elements; gives the places at which hi may be wrong or leave a lo.
 
     These are where float32 holds more of the difference than BF16 can; where one number is so much
@@ -155,9 +155,9 @@ def _subtract_chunk(found: Difference, before: Bits, after: Bits, hi: Bits) -> P
     np.bitwise_or(lost, other, out=lost)
     places = _lost(before, after, lost.nonzero()[0], minus)
     longer = work.longer_than_bf16(minus)
-    found.changed += hi.size - int(np.count_nonzero(np.equal(before, after, out=lost)))
-    found.delta_square += square_sum(minus.values, scratch=work.third.values)
-    found.source_square += square_sum(base.values, scratch=work.third.values)
+    result.changed += hi.size - int(np.count_nonzero(np.equal(before, after, out=lost)))
+    result.delta_square += square_sum(minus.values, scratch=work.third.values)
+    result.source_square += square_sum(base.values, scratch=work.third.values)
     return np.unique(np.concatenate([longer, places])) if places.size else longer
 
 
@@ -171,8 +171,8 @@ def _lost(before: Bits, after: Bits, where: Places, minus: Halves) -> Places:
     words = np.where(where & 1, minus.odd[where >> 1], minus.even[where >> 1])
     before, after = before[where], after[where]
     nonzero = ((after << 1) != 0) & ((before << 1) != 0) & (words & 0xFFFF == 0)
-    found: Places = where[nonzero | ((after == _SIGN) & (before != _SIGN))]
-    return found
+    result: Places = where[nonzero | ((after == _SIGN) & (before != _SIGN))]
+    return result
 
 
 def _exactly(
@@ -199,7 +199,7 @@ def square_sum(values: Floats, *, scratch: NDArray[np.float32] | None = None) ->
 
     Args:
         values: 1-D.
-        scratch: Of the same shape, if `values` are float32; overwritten.
+        scratch: Memory of the same shape and dtype to use for float32 values; overwritten.
     """
     if values.dtype == np.float32:
         squares = np.square(values, out=scratch)

@@ -38,7 +38,7 @@ class DType:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element (sub-byte types are only ever measured as whole tensors)."""
+        """Bytes of one element (types below one byte are only measured as whole tensors)."""
         return max(1, self.bits // 8)
 
     @property

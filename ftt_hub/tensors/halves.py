@@ -59,12 +59,12 @@ class Workspace:
     """What a thread needs for chunks of one size.
 
     Attributes:
-        first: Values.
-        second: Values.
-        third: Values.
+        first: Float32 values of one operand.
+        second: Float32 values of another operand.
+        third: Float32 values of a result.
         half: A word for every two elements.
         lower: The lower halves of `half`.
-        flags: Two rows of one flag an element.
+        flags: Two rows of one flag per element.
     """
 
     first: Halves

@@ -19,33 +19,33 @@ BUFFER_BYTES = 8 << 20
 
 
 class Arrival(Protocol):
-    """A copy under way."""
+    """A copy that was started and may not be complete yet."""
 
     def synchronize(self) -> None:
-        """Wait until it has arrived."""
+        """Block until the copy is complete."""
 
 
 class Link(Protocol):
-    """What a kind of device offers."""
+    """How bytes get from host memory to one kind of device."""
 
     def buffer(self, nbytes: int) -> torch.Tensor:
-        """Bytes of host memory to copy from."""
+        """Allocate host memory to copy from; uint8, 1-D."""
 
     def room(self, nbytes: int) -> torch.Tensor:
-        """Bytes of device memory to copy to."""
+        """Allocate device memory to copy to; uint8, 1-D."""
 
     def copy(self, source: torch.Tensor, to: torch.Tensor) -> Arrival:
-        """Start a copy."""
+        """Start copying `source` into `to`; both have the same size."""
 
     def join(self, tensor: torch.Tensor) -> None:
-        """Have what comes later on the device wait for the copies into a tensor."""
+        """Make later work on the device wait for the copies into `tensor`."""
 
     def wait(self) -> None:
-        """Until the device has done all it was given."""
+        """Block until the device has finished all work."""
 
 
 class CudaLink:
-    """Pinned memory and a stream of its own.
+    """Copies from pinned memory on a CUDA stream of its own.
 
     Args:
         device: A CUDA device.
@@ -56,11 +56,11 @@ class CudaLink:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def buffer(self, nbytes: int) -> torch.Tensor:
-        """Pinned memory."""
+        """Allocate pinned host memory."""
         return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
 
     def room(self, nbytes: int) -> torch.Tensor:
-        """Device memory."""
+        """Allocate device memory for the side stream."""
         # Of the side stream's own memory: the copy need not wait for what used it before.
         with torch.cuda.stream(self._stream):
             return torch.empty(nbytes, dtype=torch.uint8, device=self._device)
@@ -74,51 +74,51 @@ class CudaLink:
         return event  # type: ignore[no-any-return,unused-ignore]
 
     def join(self, tensor: torch.Tensor) -> None:
-        """The current stream waits for the side stream."""
+        """Make the current stream wait for the side stream."""
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         tensor.record_stream(current)
 
     def wait(self) -> None:
-        """Until all streams are done."""
+        """Block until all streams of the device have finished."""
         torch.cuda.synchronize(self._device)
 
 
 class _Arrived:
     def synchronize(self) -> None:
-        """It has."""
+        """Return at once: a host copy is complete when `copy` returns."""
 
 
 class HostLink:
-    """For the host itself, where every copy has arrived at once."""
+    """Copies within host memory, complete when `copy` returns."""
 
     def buffer(self, nbytes: int) -> torch.Tensor:
-        """Memory."""
+        """Allocate host memory."""
         return torch.empty(nbytes, dtype=torch.uint8)
 
     def room(self, nbytes: int) -> torch.Tensor:
-        """Memory."""
+        """Allocate host memory."""
         return torch.empty(nbytes, dtype=torch.uint8)
 
     def copy(self, source: torch.Tensor, to: torch.Tensor) -> Arrival:
-        """Copy."""
+        """Copy `source` into `to`."""
         to.copy_(source)
         return _Arrived()
 
     def join(self, tensor: torch.Tensor) -> None:
-        """Nothing to wait for."""
+        """Return at once: nothing is pending."""
 
     def wait(self) -> None:
-        """Nor here."""
+        """Return at once: nothing is pending."""
 
 
 class Ring:
-    """Sends arrays; safe to call from many threads.
+    """Copies arrays to a device through a few reused buffers; safe to call from many threads.
 
     Args:
-        link: The way to the device.
-        buffers: How many copies may be under way.
-        nbytes: Size of one of them.
+        link: How to copy to the device.
+        buffers: Number of buffers, and so of copies in progress at once.
+        nbytes: Size of one buffer in bytes.
     """
 
     def __init__(self, link: Link, *, buffers: int = BUFFERS, nbytes: int = BUFFER_BYTES) -> None:
@@ -147,7 +147,7 @@ class Ring:
         return room
 
     def wait(self) -> None:
-        """Until the device is done, so that any thread may go on, on any stream."""
+        """Block until the device is done, so that any thread may continue on any stream."""
         self._link.wait()
 
 

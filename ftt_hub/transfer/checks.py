@@ -10,6 +10,7 @@ from typing import Any
 
 from ftt_hub.artifact.index import ADDED, DELTA, RESIZED, TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig
+from ftt_hub.artifact.reader import weight_dtype
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.support.findings import Finding, accepted, rejected, warned
 
@@ -138,7 +139,7 @@ def check_shapes(
 def check_dtypes(entries: Mapping[str, TensorEntry], target: ModelHeaders) -> Finding:
     """Which dtype does the result have?"""
     pairs = {
-        (entry.weight_dtype.name, target.tensors[name].dtype.name)
+        (weight_dtype(entry).name, target.tensors[name].dtype.name)
         for name, entry in entries.items()
         if entry.slot is not None and name in target.tensors
     }

@@ -7,7 +7,6 @@ transformers might prefer it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ftt_hub.checkpoint.chat_templates import PROCESSOR_CONFIG, has_templates, w
 from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.errors import CheckpointError
 from ftt_hub.support.model_files import is_code, is_processor, is_template, is_tokenizer
+from ftt_hub.support.warn import warn_caller
 
 
 class AdapterCompanions:
@@ -61,7 +61,7 @@ def _from_target(target: ModelHeaders, brought: AdapterCompanions) -> Iterator[t
         try:
             data = target.small_file(path)
         except CheckpointError as error:
-            warnings.warn(f"left out of the result: {error}", stacklevel=2)
+            warn_caller(f"left out of the result: {error}")
             continue
         if data is None:
             continue
@@ -78,10 +78,10 @@ def _code(target: ModelHeaders, brought: AdapterCompanions, label: str) -> dict[
     new = {path: data for path, data in found.items() if path not in own}
     if differ:
         message = f"the target's own {', '.join(differ)} is kept, not that of {label}"
-        warnings.warn(message, stacklevel=2)
+        warn_caller(message)
     if new:
         message = f"{label} brings the code {', '.join(new)}: read it before you load the result"
-        warnings.warn(f"{message} with trust_remote_code=True", stacklevel=2)
+        warn_caller(f"{message} with trust_remote_code=True")
     return new
 
 

@@ -183,10 +183,7 @@ class _AutoTransferModel:
         check_scale(scale)
         with open_adapter(adapter, revision=revision, registry=registry) as opened:
             remind(opened.folder, opened.label, scale)
-            source = opened.config.source_base
-            chosen = base_model or (
-                f"{source.id}@{source.revision}" if source.revision else source.id
-            )
+            chosen = base_model or opened.config.source_base.ref
             with prepared(opened, chosen, force=force, source_base=source_base) as target:
                 return load_model(cls.auto_name, opened, target, scale=scale, **kwargs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ftt_hub.checkpoint.remote import tokenizer_identity
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError, HubError, RefError
 from ftt_hub.support.findings import CompatibilityReport, Status
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.transfer import findings, lineage
 from ftt_hub.transfer.plan import (
     TransferPlan,
@@ -127,7 +127,7 @@ def prepared(
         report = findings.report(transfer)
         if report.status is Status.REJECTED and force:
             refuse_impossible(report, plan)
-            warnings.warn(f"forced in spite of: {report.verdict}", stacklevel=3)
+            warn_caller(f"forced in spite of: {report.verdict}")
         else:
             report.raise_if_incompatible()
         with anchored(adapter, checkpoint, source_base):
@@ -168,7 +168,7 @@ def decodable(adapter: Adapter, source_base: str | Path | None = None) -> Iterat
     if not container.needs_source or container.anchor is not None:
         yield
         return
-    chosen = source_base or (f"{named.id}@{named.revision}" if named.revision else named.id)
+    chosen = source_base or named.ref
     try:
         source = open_model(chosen)[0]
     except (RefError, HubError) as error:

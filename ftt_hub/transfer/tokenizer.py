@@ -30,9 +30,7 @@ def load_tokenizer(adapter: Adapter, base_model: str | Path | None) -> PreTraine
 
     folder = adapter.folder
     if not carries_tokenizer(adapter.config):
-        source = adapter.config.source_base
-        named = f"{source.id}@{source.revision}" if source.revision else source.id
-        folder, _, _ = model_folder(base_model or named)
+        folder, _, _ = model_folder(base_model or adapter.config.source_base.ref)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
     brought = AdapterCompanions(adapter.config, adapter.folder)
     templates = dict(tokenizer_templates(brought.read, brought.paths))

@@ -50,7 +50,7 @@ def source_base(adapter: Adapter, named: PathLike | None) -> Iterator[tuple[Base
         FttError: The model named cannot be read.
     """
     identity = adapter.config.source_base
-    recorded = f"{identity.id}@{identity.revision}" if identity.revision else identity.id
+    recorded = identity.ref
     try:
         checkpoint, headers = open_model(recorded if named is None else named)
     except FttError as error:

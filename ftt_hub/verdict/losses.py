@@ -192,8 +192,9 @@ def measure_losses(
         findings = [check_language(text.sample, adapter.config.languages)]
         progress = progress or Silent()
         scales = tuple(sorted({0.0, 1.0, *options.scales}))
-        total = len(text.windows) * (len(scales) + 2 + len(PATH))
-        progress.start("measuring losses", total, "windows")
+        progress.start(
+            "measuring losses", len(text.windows) * (len(scales) + 2 + len(PATH)), "windows"
+        )
         runner = Runner(adapter, text, options.device, force, progress.advance)
         with anchored(adapter, base.checkpoint, source):
             curve = runner.along_scale(base, scales)

@@ -7,7 +7,6 @@ the sampled runs of the target's weights, some kilobytes each. The deeper two ne
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +25,8 @@ from ftt_hub.support.findings import DEPTHS, Status
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress
 from ftt_hub.support.refs import parse_ref
+from ftt_hub.support.sizes import format_bytes
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.transfer import findings, lineage
 from ftt_hub.transfer.findings import Transfer
@@ -180,12 +181,10 @@ def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:
             return _by_ranges(adapter, RemoteModel(ref.name, ref.revision))
         except hub.RangesIgnoredError:
             size = RemoteModel(ref.name, ref.revision).headers.nbytes
-            message = (
-                f"{ref}: the server ignores ranges; downloading all {size / 1e6:,.0f} MB of it"
-            )
-            warnings.warn(message, stacklevel=4)
+            whole = format_bytes(size)
+            warn_caller(f"{ref}: the server ignores ranges; downloading all {whole} of it")
         except PickledWeightsError as error:
-            warnings.warn(f"{error.where}: a pickle, downloaded whole to be read", stacklevel=4)
+            warn_caller(f"{error.where}: a pickle, downloaded whole to be read")
     checkpoint, headers = open_model(target)
     with checkpoint:
         return _verdict(examine(adapter, checkpoint, headers, plan_for(adapter, headers)))

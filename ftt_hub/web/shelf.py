@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ftt_hub.catalogue.browse import told
+from ftt_hub.catalogue.browse import read_facts
 from ftt_hub.registry.abc import Facts, Summary
 from ftt_hub.registry.choose import choose_registry
 from ftt_hub.support.paths import PathLike
@@ -65,7 +65,7 @@ class Shelf:
         with self._lock:  # visitors who come at once wait for one listing
             if time.monotonic() >= self._until:
                 listed = choose_registry(self.registry).summaries()
-                self._summaries = tuple(told(listed, registry=self.registry))
+                self._summaries = tuple(read_facts(listed, registry=self.registry))
                 self._until = time.monotonic() + self._seconds
             return self._summaries
 

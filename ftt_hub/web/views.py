@@ -12,13 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
+from ftt_hub.support.sizes import format_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from ftt_hub.catalogue.browse import BrowseEntry, Page
     from ftt_hub.catalogue.listed import ListedAdapter
     from ftt_hub.web.heat import HeatMap
     from ftt_hub.web.selection import Selection
@@ -44,18 +45,9 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(size=size, day=day, figure=figure, breakable=breakable)
+    made.filters.update(size=format_bytes, day=day, figure=figure, breakable=breakable)
     made.globals["fits"] = FITS
     return made
-
-
-def size(nbytes: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:,.1f} GB"
 
 
 def day(moment: str | None) -> str:
@@ -92,7 +84,7 @@ def _row(entry: BrowseEntry, selection: Selection) -> dict[str, object]:
         "config": config,
         "namespace": namespace,
         "name": name,
-        "bytes": stored_bytes(entry.listing),
+        "bytes": config.stored_bytes,
         "fit": fit,
         "address": _address_of(entry.listing.name, selection.target),
     }
@@ -215,7 +207,7 @@ def adapter(
         .render(
             listing=listing,
             config=listing.config,
-            bytes=stored_bytes(listing),
+            bytes=listing.config.stored_bytes,
             versions=description.versions,
             evaluations=description.evaluations,
             verified=[record for record in records if record is not None],

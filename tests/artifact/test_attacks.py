@@ -17,10 +17,11 @@ from models import TinyFamily
 
 import ftt_hub
 from ftt_hub.artifact.folder import check_adapter
-from ftt_hub.artifact.manifest import digest_of, parse_config, read_config
+from ftt_hub.artifact.manifest import parse_config, read_config
 from ftt_hub.artifact.reader import Container, slot_key
 from ftt_hub.artifact.sketch import read_sketch
 from ftt_hub.errors import FttError, IntegrityError, UnsupportedError
+from ftt_hub.support.canonical import digest_of
 from ftt_hub.tensors.header import build_header
 
 Change = Callable[[dict[str, Any]], None]
@@ -204,8 +205,9 @@ def test_a_frame_that_expands_past_its_declared_size_is_refused(adapter: Path) -
     """An attacker controls frame and hash: the declared number of elements still holds."""
     import numpy as np
 
+    from ftt_hub.codecs.entropy.ordered import to_ordered
     from ftt_hub.codecs.entropy.planes import encode_plane
-    from ftt_hub.codecs.exact import ExactCodec, to_ordered
+    from ftt_hub.codecs.exact import ExactCodec
     from ftt_hub.tensors.dtypes import BF16
 
     plane = encode_plane(to_ordered(np.zeros(8 << 20, np.uint16), BF16))

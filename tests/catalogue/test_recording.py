@@ -15,14 +15,15 @@ from models import TinyFamily
 
 import ftt_hub
 from ftt_hub.artifact.folder import check_adapter
-from ftt_hub.artifact.manifest import validate
 from ftt_hub.catalogue.browse import browse
 from ftt_hub.catalogue.rank import rank
 from ftt_hub.catalogue.record import record_verdict
 from ftt_hub.errors import FttError, HubError, RegistryError
 from ftt_hub.extraction.builder import Provenance
+from ftt_hub.registry.abc import Record
 from ftt_hub.registry.hf import HubRegistry
-from ftt_hub.registry.verified import HEADING, Record, record_path, with_line
+from ftt_hub.registry.verified import HEADING, record_path, with_line
+from ftt_hub.support.json_schema import validate
 from ftt_hub.verdict.options import TextOptions
 from ftt_hub.verdict.report import Verdict
 

@@ -110,10 +110,10 @@ def test_without_a_terminal_a_line_comes_every_ten_seconds(
         lines.advance(100_000_000)
     lines.finish()
     assert capsys.readouterr().err.splitlines() == [
-        "applying: 25%, 1.00 GB of 4.00 GB, about 0:30 left",
-        "applying: 50%, 2.00 GB of 4.00 GB, about 0:20 left",
-        "applying: 75%, 3.00 GB of 4.00 GB, about 0:10 left",
-        "applying: 100%, 4.00 GB of 4.00 GB, about 0:00 left",
+        "applying: 25%, 1.0 GB of 4.0 GB, about 0:30 left",
+        "applying: 50%, 2.0 GB of 4.0 GB, about 0:20 left",
+        "applying: 75%, 3.0 GB of 4.0 GB, about 0:10 left",
+        "applying: 100%, 4.0 GB of 4.0 GB, about 0:00 left",
         "applying: done in 0:40",
     ]
 

@@ -8,132 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from codec_contract import FLOATS, CodecContract, by_dtype
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.catalogue import CODECS, codec
 from ftt_hub.codecs.entropy import symbols
-from ftt_hub.codecs.entropy.planes import (
-    PCODEC,
-    SYMBOLS,
-    ZSTD,
-    decode_plane,
-    encode_plane,
-    encode_values,
-)
-from ftt_hub.codecs.exact import from_ordered, to_ordered
-from ftt_hub.codecs.quantized import QuantizedCodec, delta_values
+from ftt_hub.codecs.entropy.ordered import from_ordered, to_ordered
+from ftt_hub.codecs.entropy.planes import PCODEC, ZSTD, decode_plane, encode_plane
+from ftt_hub.codecs.entropy.symbols import SYMBOLS, decode_values, encode_values
 from ftt_hub.errors import CodecError, UnsupportedError
 from ftt_hub.tensors import delta
 from ftt_hub.tensors.delta_block import DeltaBlock
-from ftt_hub.tensors.dtypes import BF16, DTYPES, F16, F32, DType
+from ftt_hub.tensors.dtypes import BF16, DTYPES, F16, DType
 from ftt_hub.tensors.rounding import narrow
 
 GOLDEN = Path(__file__).parent / "golden"
-FLOATS = [BF16, F16, F32]
-by_dtype = pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
 
 
-@pytest.fixture(params=sorted(CODECS))
-def each(request: pytest.FixtureRequest) -> Codec:
-    return codec(request.param)
-
-
-def block(dtype: DType, count: int, *, lo: bool = False, seed: int = 0) -> DeltaBlock:
-    """A block like real ones: small values, half of them unchanged, lo almost empty."""
-    rng = np.random.default_rng(seed)
-    hi = narrow((rng.standard_normal(count) * 1e-3).astype(np.float32), dtype)
-    hi[rng.random(count) < 0.5] = dtype.sign_bit
-    low = narrow((rng.standard_normal(count) * 1e-7).astype(np.float32), dtype)
-    low[rng.random(count) < 0.98] = 0
-    return DeltaBlock(hi, low if lo else None, dtype)
-
-
-def case(
-    which: Codec, dtype: DType, count: int, *, lo: bool = False, seed: int = 0
-) -> tuple[DeltaBlock, Place]:
-    """A block and its place; codecs that need the source base get a real pair of models."""
-    given_block = block(dtype, count, lo=lo, seed=seed)
-    if not which.needs_source:
-        return given_block, Place("w")
-    rng = np.random.default_rng(seed + 1)
-    source = narrow((rng.standard_normal(count) * 0.05).astype(np.float32), dtype)
-    tuned = source.copy()
-    delta.add(tuned, given_block, dtype)
-    return delta.compute(source, tuned, dtype)[0], Place("w", 0, source, tuned)
-
-
-@by_dtype
-@pytest.mark.parametrize("lo", [False, True])
-@pytest.mark.parametrize("count", [1, 2, 1000, 70_000])
-def test_a_block_comes_back(each: Codec, dtype: DType, count: int, lo: bool) -> None:
-    """Bit for bit from exact codecs, within one step from the others."""
-    given_block, place = case(each, dtype, count, lo=lo)
-    decoded = each.decode(each.encode(given_block, place), count, dtype, place.source)
-    assert decoded.hi.size == count
-    if each.exact:
-        assert decoded.equals(given_block)
-        return
-    error = delta_values(decoded) - delta_values(given_block)
-    assert np.abs(error).max() <= QuantizedCodec().step
-
-
-@by_dtype
-def test_an_unchanged_block_takes_no_bytes(each: Codec, dtype: DType) -> None:
-    identity = DeltaBlock(np.full(5000, dtype.sign_bit, dtype.numpy), None, dtype)
-    assert each.encode(identity, Place("w", 0, identity.hi, identity.hi)) == b""
-    assert each.decode(b"", 5000, dtype).is_identity
-
-
-def test_a_strided_block_gives_the_same_frame(each: Codec) -> None:
-    whole, place = case(each, BF16, 2000, lo=True)
-    strided = whole.part(np.s_[::2])
-    copied = DeltaBlock(strided.hi.copy(), None if strided.lo is None else strided.lo.copy(), BF16)
-    if place.source is not None and place.tuned is not None:
-        place = Place("w", 0, place.source[::2], place.tuned[::2])
-    assert each.encode(strided, place) == each.encode(copied, place)
-
-
-def test_encoding_is_deterministic(each: Codec) -> None:
-    first, second = (case(each, BF16, 5000, lo=True) for _ in range(2))
-    assert each.encode(*first) == each.encode(*second)
-
-
-def test_parameters_survive_json(each: Codec) -> None:
-    assert json.loads(json.dumps(each.parameters())) == each.parameters()
-
-
-@by_dtype
-@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "count"])
-def test_a_damaged_frame_is_refused_or_decodes_to_the_declared_size(
-    each: Codec, dtype: DType, damage: str
-) -> None:
-    given_block, place = case(each, dtype, 3000, lo=True)
-    frame, count = each.encode(given_block, place), 3000
-    if damage == "cut":
-        frame = frame[: len(frame) // 2]
-    elif damage == "longer":
-        frame += b"\x00" * 50
-    elif damage == "flipped":
-        frame = bytes([frame[0] ^ 0xFF]) + frame[1:]
-    else:
-        count = 2999
-    with pytest.raises(CodecError):
-        each.decode(frame, count, dtype, place.source)
-
-
-@given(data=st.binary(max_size=300), count=st.integers(0, 5000))
-@settings(max_examples=300, deadline=None)
-@pytest.mark.parametrize("codec_id", sorted(CODECS))
-def test_arbitrary_bytes_never_do_worse_than_a_codec_error(
-    codec_id: str, data: bytes, count: int
-) -> None:
-    try:
-        decoded = codec(codec_id).decode(data, count, BF16, np.zeros(count, np.uint16))
-    except CodecError:
-        return
-    assert decoded.hi.size == count
+class TestEveryCodec(CodecContract):
+    @pytest.fixture(params=sorted(CODECS))
+    def each(self, request: pytest.FixtureRequest) -> Codec:
+        return codec(request.param)
 
 
 @by_dtype
@@ -181,16 +76,15 @@ def grid_block(dtype: DType, count: int, *, seed: int = 0) -> DeltaBlock:
 @pytest.mark.parametrize("dtype", [BF16, F16], ids=lambda d: d.name)
 def test_differences_on_a_grid_are_coded_as_symbols_within_a_tenth_of_pcodec(dtype: DType) -> None:
     given_block = grid_block(dtype, 300_001)
-    frame = codec("exact").encode(given_block, Place("w"))
+    frame = codec("exact").encode(given_block, BlockContext("w"))
     hi = frame[16:]
     assert hi[0] == SYMBOLS
     assert codec("exact").decode(frame, 300_001, dtype).equals(given_block)
     integers = to_ordered(given_block.hi, dtype)
     size = int.from_bytes(frame[4:8], "little")
     assert size <= 1.1 * len(encode_plane(integers))
-    back = np.empty_like(integers)
-    decode_plane(hi[:size], back)
-    np.testing.assert_array_equal(back, integers)
+    back = decode_values(hi[:size], 300_001, 2, lambda plane: plane.view(np.uint16))
+    np.testing.assert_array_equal(back.view(np.int16), integers)
 
 
 @by_dtype
@@ -207,7 +101,7 @@ def test_a_sparse_delta_costs_about_its_entropy_and_adds_like_a_dense_one(
     chosen = rng.random(count) < share
     tuned[chosen] ^= 1
     given_block = delta.compute(source, tuned, dtype)[0]
-    frame = codec("exact").encode(given_block, Place("w"))
+    frame = codec("exact").encode(given_block, BlockContext("w"))
     decoded = codec("exact").decode(frame, count, dtype)
     assert decoded.equals(given_block)
     assert decoded.changed is not None
@@ -224,7 +118,7 @@ def test_a_sparse_delta_costs_about_its_entropy_and_adds_like_a_dense_one(
 def test_a_hostile_sparse_plane_is_refused(damage: str) -> None:
     hi = np.full(5000, BF16.sign_bit, np.uint16)
     hi[::50] = 0x3C00
-    frame = bytearray(codec("exact").encode(DeltaBlock(hi, None, BF16), Place("w")))
+    frame = bytearray(codec("exact").encode(DeltaBlock(hi, None, BF16), BlockContext("w")))
     assert frame[16] == 4
     if damage == "head":
         frame = frame[:4] + bytes([3, 0, 0, 0]) + bytes(8) + b"\x04ab"
@@ -254,7 +148,7 @@ def test_a_hostile_symbol_payload_is_refused(damage: str) -> None:
     start = 2 + 2 * size
     length = int.from_bytes(data[start : start + 4], "little")
     frame, rest = data[start + 4 : start + 4 + length], data[start + 4 + length :]
-    plane = np.empty(count, np.int16)
+    itemsize = 2
     if damage == "table":
         data = data[:1] + b"\x00" + data[2:]
     elif damage == "symbol":
@@ -268,9 +162,11 @@ def test_a_hostile_symbol_payload_is_refused(damage: str) -> None:
     elif damage == "length":
         data = data[:start] + (1 << 31).to_bytes(4, "little") + frame + rest
     else:
-        plane = np.empty(count, np.int32)
+        itemsize = 4
     with pytest.raises(CodecError):
-        decode_plane(data, plane)
+        decode_values(data, count, itemsize, lambda plane: plane.view(f"<u{plane.itemsize}"))
+    with pytest.raises(CodecError, match="unknown coder byte"):
+        decode_plane(data, np.empty(count, np.int16))
 
 
 def test_a_zstd_bomb_is_refused_before_it_expands() -> None:

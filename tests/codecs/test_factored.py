@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.entropy.planes import encode_plane
 from ftt_hub.codecs.factored import FactoredCodec, PlainFactors, frame, joined, unpack
 from ftt_hub.codecs.lossy.factors import MAX_RIGHT, FixedFactors, fix, short_bits
@@ -159,13 +159,15 @@ def test_rows_without_change_change_nothing() -> None:
 
 def test_what_is_measured_is_the_error_of_the_stored_delta() -> None:
     left, right = low_rank("fp32", (30, 40), 3)
-    codec = FactoredCodec(find=lambda _: PlainFactors(left, right)).of("w", (30, 40))
+    codec = FactoredCodec(find=lambda _: PlainFactors(left, right)).for_tensor(
+        "w", (30, 40), (30, 40)
+    )
     assert codec is not None
     empty = DeltaBlock(np.zeros(400, np.uint32), None, F32)
-    first = codec.encode(empty, Place("w", 0))
-    block = codec.decode(codec.encode(empty, Place("w", 400)), 400, F32, None, first)
+    first = codec.encode(empty, BlockContext("w", 0))
+    block = codec.decode(codec.encode(empty, BlockContext("w", 400)), 400, F32, None, first)
     ideal = (left @ right)[10:20].reshape(-1)
-    square, error = codec.measure(block, Place("w", 400))
+    square, error = codec.measure(block, BlockContext("w", 400))
     assert square == pytest.approx(float(np.square(ideal).sum()))
     assert error == pytest.approx(float(np.square(ideal - widen(block.hi, F32)).sum()))
 
@@ -173,9 +175,9 @@ def test_what_is_measured_is_the_error_of_the_stored_delta() -> None:
 def test_factors_that_save_nothing_are_not_used() -> None:
     left, right = low_rank("fp32", (6, 40), 6)
     codec = FactoredCodec(find=lambda _: PlainFactors(left, right))
-    assert codec.of("w", (6, 40)) is None
-    assert codec.of("w", (40, 6)) is None
-    assert FactoredCodec().of("w", (6, 40)) is None
+    assert codec.for_tensor("w", (6, 40), (6, 40)) is None
+    assert codec.for_tensor("w", (40, 6), (40, 6)) is None
+    assert FactoredCodec().for_tensor("w", (6, 40), (6, 40)) is None
 
 
 HEAD = struct.Struct("<BIIddII")

@@ -11,10 +11,10 @@ import torch
 from models import TinyFamily, load_state
 
 from ftt_hub.api.extract import extract
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.entropy.planes import encode_plane
 from ftt_hub.codecs.lossy import components, rotated, rotation
-from ftt_hub.codecs.lossy.rate import Survey, Tally, choose_for_bits, step_for_bits
+from ftt_hub.codecs.lossy.rate import RateSurvey, Tally, choose_for_bits, step_for_bits
 from ftt_hub.codecs.lossy.spread import measure
 from ftt_hub.codecs.quantized import ROTATED, STOCHASTIC, QuantizedCodec, delta_values, pack
 from ftt_hub.errors import CodecError
@@ -45,7 +45,7 @@ def common_block(dtype: DType) -> DeltaBlock:
 
 def coded(values: np.ndarray, codec: QuantizedCodec, columns: int = 0) -> tuple[int, np.ndarray]:
     """Bytes of the frame, and Δ̂."""
-    frame = codec.encode(block_of(values), Place("w", columns=columns))
+    frame = codec.encode(block_of(values), BlockContext("w", columns=columns))
     return len(frame), delta_values(codec.decode(frame, values.size, F32))
 
 
@@ -103,7 +103,7 @@ def test_at_few_bits_noise_is_less_than_half_of_stochastic_rounding(bits: float)
     tally = Tally()
     tally.add(block_of(values))
     square = float(np.square(values, dtype=np.float64).sum())
-    survey = Survey([tally.histogram()], 1.0, square, tally.spreads)
+    survey = RateSurvey([tally.histogram()], 1.0, square, tally.spreads)
     errors = {}
     for kind in (STOCHASTIC, ROTATED):
         step = step_for_bits(survey, bits * values.size, kind)
@@ -121,7 +121,7 @@ def test_a_sparse_delta_is_not_rotated_by_rule() -> None:
     tally = Tally()
     tally.add(block_of(values))
     square = float(np.square(values, dtype=np.float64).sum())
-    survey = Survey([tally.histogram()], 1.0, square, tally.spreads)
+    survey = RateSurvey([tally.histogram()], 1.0, square, tally.spreads)
     assert choose_for_bits(survey, 0.02 * values.size, None)[1] != ROTATED
 
 
@@ -129,7 +129,7 @@ def test_runs_share_the_bits_by_their_spread() -> None:
     values = gaussian(2 * 4096)
     values[4096:] /= 4
     codec = QuantizedCodec(4 * SCALE, ROTATED, rms=SCALE)
-    levels = rotated.quantise(values, codec.step, codec.rms, 1).levels
+    levels = rotated.quantize(values, codec.step, codec.rms, 1).levels
     loud, quiet = (np.count_nonzero(part) for part in (levels[:4096], levels[4096:]))
     assert 0 < quiet < loud
 
@@ -145,9 +145,9 @@ def test_components_take_what_rows_change_alike() -> None:
 
 def test_a_matrix_without_components_has_none() -> None:
     values = gaussian(300 * 128)
-    spread, found = measure(values, 128)
+    found = components.find(values, 128)
     assert found is not None
-    assert spread.rank(4 * SCALE, SCALE) == 0
+    assert measure(values, found).rank(4 * SCALE, SCALE) == 0
 
 
 def test_a_block_that_is_not_whole_rows_has_no_components() -> None:
@@ -183,7 +183,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(family: TinyFamily, tmp_pa
 def test_what_is_computed_by_another_order_of_sums_is_the_same() -> None:
     """BLAS libraries add in their own orders: a plain float64 product must give the same bits."""
     frame = QuantizedCodec(4 * SCALE, ROTATED, rms=SCALE).encode(
-        block_of(gaussian(4096)), Place("w")
+        block_of(gaussian(4096)), BlockContext("w")
     )
     codes, base, key, inner = rotated.unpack(frame, 4096)
     levels = np.zeros(4096, np.float32)
@@ -200,7 +200,7 @@ def test_what_is_computed_by_another_order_of_sums_is_the_same() -> None:
 
 def whole_frame() -> bytes:
     return QuantizedCodec(4 * SCALE, ROTATED, rms=SCALE).encode(
-        common_block(F32), Place("w", columns=64)
+        common_block(F32), BlockContext("w", columns=64)
     )
 
 
@@ -260,7 +260,7 @@ def test_a_hostile_frame_is_refused(frame: bytes) -> None:
 
 def test_gains_span_sixteen_octaves_and_no_more() -> None:
     values = np.concatenate([gaussian(4096), gaussian(4096) * 2.0**-10, gaussian(4096) * 2.0**-40])
-    levels = rotated.quantise(values, 0.5 * SCALE, SCALE, 3)
+    levels = rotated.quantize(values, 0.5 * SCALE, SCALE, 3)
     assert levels.codes[0] <= 16 * 4
     assert 100 < levels.codes[1] < 255
     assert levels.codes[2] == 255

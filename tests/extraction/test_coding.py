@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import ftt_hub
 from ftt_hub.api.extract import extract
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.lossy.dither import uniforms
-from ftt_hub.codecs.lossy.rate import HARM, Survey, Tally, step_for_bits, step_for_error
+from ftt_hub.codecs.lossy.rate import HARM, RateSurvey, Tally, step_for_bits, step_for_error
 from ftt_hub.codecs.quantized import (
     NEAREST,
     ROTATED,
@@ -37,11 +37,11 @@ def gaussian(count: int, scale: float = 1e-3, seed: int = 0) -> DeltaBlock:
     return DeltaBlock(narrow(values.astype(np.float32), F32), None, F32)
 
 
-def survey_of(block: DeltaBlock) -> Survey:
+def survey_of(block: DeltaBlock) -> RateSurvey:
     square = float(np.square(delta_values(block), dtype=np.float64).sum())
     tally = Tally()
     tally.add(block)
-    return Survey([tally.histogram()], 1.0, square, tally.spreads)
+    return RateSurvey([tally.histogram()], 1.0, square, tally.spreads)
 
 
 def blas_threads() -> set[int]:
@@ -55,7 +55,7 @@ def test_matrix_products_have_one_thread_while_an_adapter_is_made(
     seen: set[int] = set()
     encode = QuantizedCodec.encode
 
-    def watched(self: QuantizedCodec, block: DeltaBlock, place: Place) -> bytes:
+    def watched(self: QuantizedCodec, block: DeltaBlock, place: BlockContext) -> bytes:
         seen.update(blas_threads())
         return encode(self, block, place)
 
@@ -89,13 +89,13 @@ def test_the_dither_is_the_same_on_every_machine() -> None:
 def test_stochastic_rounding_is_unbiased() -> None:
     block = DeltaBlock(narrow(np.full(200_000, 0.01, np.float32), F32), None, F32)
     codec = QuantizedCodec(step=0.25)
-    mean = delta_values(codec.decode(codec.encode(block, Place("w")), 200_000, F32)).mean()
+    mean = delta_values(codec.decode(codec.encode(block, BlockContext("w")), 200_000, F32)).mean()
     assert mean == pytest.approx(0.01, abs=5 * 0.05 / 200_000**0.5)
 
 
 def test_nearest_rounding_errs_by_half_a_step_at_most() -> None:
     block, codec = gaussian(50_000), QuantizedCodec(step=2.0**-11, rounding=NEAREST)
-    decoded = codec.decode(codec.encode(block, Place("w")), 50_000, F32)
+    decoded = codec.decode(codec.encode(block, BlockContext("w")), 50_000, F32)
     error = delta_values(decoded) - delta_values(block)
     assert np.abs(error).max() <= 2.0**-12 * (1 + 1e-6)
 
@@ -107,7 +107,7 @@ def test_predicted_bits_and_errors_are_those_of_the_coder(rounding: str, bits: f
     survey = survey_of(block)
     step = step_for_bits(survey, bits * block.hi.size, rounding)
     codec = QuantizedCodec(round_step(step, rounding), rounding, rms=survey.rms)
-    frame = codec.encode(block, Place("w"))
+    frame = codec.encode(block, BlockContext("w"))
     # at a few hundredths of a bit the gains and the coder's own tables are seen
     slack = 0.06 if rounding == ROTATED and bits < 0.1 else 0.035
     assert 8 * len(frame) / block.hi.size == pytest.approx(bits, rel=slack)
@@ -121,7 +121,7 @@ def test_a_nearest_step_is_within_0_3_bits_of_the_rate_distortion_bound() -> Non
     survey = survey_of(block)
     for error in (0.2, 0.1, 0.05, 0.03, 0.01):
         step = step_for_error(survey, error**2 * survey.delta_square, NEAREST)
-        frame = QuantizedCodec(step, NEAREST).encode(block, Place("w"))
+        frame = QuantizedCodec(step, NEAREST).encode(block, BlockContext("w"))
         assert 8 * len(frame) / block.hi.size - np.log2(1 / error) <= 0.3
 
 
@@ -265,7 +265,7 @@ def test_the_command_line_takes_a_limit_without_a_codec(
 def test_bf16_levels_decode_to_rounded_multiples_of_the_step() -> None:
     block = DeltaBlock(narrow(np.array([0.3, -0.3, 0.0], np.float32), BF16), None, BF16)
     codec = QuantizedCodec(step=0.25, rounding=NEAREST)
-    decoded = codec.decode(codec.encode(block, Place("w")), 3, BF16)
+    decoded = codec.decode(codec.encode(block, BlockContext("w")), 3, BF16)
     assert delta_values(decoded).tolist() == [0.25, -0.25, 0.0]
     assert int(decoded.hi[2]) == BF16.sign_bit
 
@@ -294,7 +294,7 @@ def test_a_step_may_be_given_and_is_stored_in_the_manifest(
 @pytest.mark.parametrize("step", [-1.0, 0.0, float("nan"), float("inf")])
 def test_a_frame_with_an_impossible_step_is_refused(step: float) -> None:
     codec = QuantizedCodec(step=0.01)
-    frame = bytearray(codec.encode(gaussian(100, 0.1), Place("w")))
+    frame = bytearray(codec.encode(gaussian(100, 0.1), BlockContext("w")))
     frame[1:5] = np.float32(step).tobytes()
     with pytest.raises(CodecError, match="step"):
         codec.decode(bytes(frame), 100, F32)
@@ -304,6 +304,6 @@ def test_places_outside_the_block_are_refused() -> None:
     codec = QuantizedCodec(step=1.0, rounding=NEAREST)
     values = np.zeros(1000, np.float32)
     values[999] = 5.0
-    frame = codec.encode(DeltaBlock(values.view(np.uint32), None, F32), Place("w"))
+    frame = codec.encode(DeltaBlock(values.view(np.uint32), None, F32), BlockContext("w"))
     with pytest.raises(CodecError, match="places"):
         codec.decode(frame, 500, F32)

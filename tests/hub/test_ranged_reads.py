@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -176,11 +177,17 @@ def test_a_model_without_safetensors_is_told_so(client: HubServer, first: Path) 
 
 
 def test_a_busy_server_is_asked_again(
-    client: HubServer, first: Path, family: TinyFamily, naps: list[float]
+    client: HubServer,
+    first: Path,
+    family: TinyFamily,
+    naps: list[float],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "ftt_hub")
     HubRegistry().publish(first, "org/tiny-tr")
     seed(client, "org/target", family.target)
     client.faults.add(path_regex="/resolve/", action=Status(429, retry_after=7))
     client.faults.add(path_regex="/api/models/", action=Status(500))
     assert check("org/tiny-tr", "org/target").status == "accepted"
     assert 7.0 in naps
+    assert "too many requests; trying again in 7 s" in caplog.text

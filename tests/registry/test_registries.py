@@ -42,6 +42,9 @@ class TestHubRegistry(RegistryContract):
         self.server = client
         return HubRegistry()
 
+    def container_bytes_read(self, registry: Registry) -> int:
+        return self.server.requests.bytes_sent
+
     def plant_damaged(self, registry: Registry, name: str, first: Path) -> None:
         files = {p.name: p.read_bytes() for p in first.iterdir()}
         self.server.commit(name, {**files, "adapter_config.json": damaged(first)})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ftt_hub import kernels
-from ftt_hub.codecs.abc import Place
+from ftt_hub.codecs.abc import BlockContext
 from ftt_hub.codecs.entropy import symbols
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import ROTATED, QuantizedCodec
@@ -160,7 +160,7 @@ def test_frames_are_the_same_and_decode_to_the_same(
 ) -> None:
     source, tuned = make(np.random.default_rng(4), 300_001)
     block, _ = delta.compute(source, tuned, BF16)
-    mine, theirs = both(monkeypatch, lambda: ExactCodec().encode(block, Place()))
+    mine, theirs = both(monkeypatch, lambda: ExactCodec().encode(block, BlockContext()))
     assert mine == theirs
     one, other = both(monkeypatch, lambda: ExactCodec().decode(mine, 300_001, BF16))
     same(one, other)
@@ -192,7 +192,7 @@ def test_rotated_frames_are_the_same_and_decode_to_the_same(
     block = DeltaBlock(bits, None, dtype)
     for step in (1e-5, 1e-3, 1e-2):
         codec = QuantizedCodec(step, ROTATED, rms=1e-3)
-        frame, other = both(monkeypatch, lambda c=codec: c.encode(block, Place()))
+        frame, other = both(monkeypatch, lambda c=codec: c.encode(block, BlockContext()))
         assert frame == other
         mine, theirs = both(monkeypatch, lambda f=frame, c=codec: c.decode(f, count, dtype))
         same(mine, theirs)

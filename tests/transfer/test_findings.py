@@ -13,11 +13,11 @@ from models import TinyFamily
 from transformers import AutoModelForCausalLM
 
 import ftt_hub
-from ftt_hub.artifact.manifest import validate
 from ftt_hub.catalogue.browse import browse
 from ftt_hub.errors import IncompatibleError
 from ftt_hub.registry.push import push
 from ftt_hub.support.findings import Finding, Status
+from ftt_hub.support.json_schema import validate
 from ftt_hub.transfer import findings
 from ftt_hub.transfer.findings import Transfer
 

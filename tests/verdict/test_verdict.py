@@ -27,12 +27,12 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 import ftt_hub
-from ftt_hub.artifact.manifest import validate
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.errors import FttError, IncompatibleError
 from ftt_hub.loss import HeldOutText, Loss, Window
 from ftt_hub.loss.measurement import LossError
 from ftt_hub.registry.open import open_adapter
+from ftt_hub.support.json_schema import validate
 from ftt_hub.verdict.evidence import Curve
 from ftt_hub.verdict.judging import judge_weights
 from ftt_hub.verdict.languages import check_language, language_of

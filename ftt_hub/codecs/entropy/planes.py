@@ -1,30 +1,25 @@
-"""Entropy coding of one integer plane: symbols, pcodec or zstd.
+"""Entropy coding of one integer plane: pcodec or zstd.
 
-An encoded plane is a coder byte and its payload. Decoding writes into a buffer of the declared
-size, so that a hostile payload cannot make us allocate more than was announced.
+An encoded plane is a coder byte and its payload; `symbols` has a third coder. Decoding writes into
+a buffer of the declared size, so that a hostile payload cannot make us allocate more than was
+announced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
-from ftt_hub.codecs.entropy import symbols
-from ftt_hub.codecs.entropy.symbols import Buffer
 from ftt_hub.errors import CodecError
-from ftt_hub.tensors.dtypes import Bits
 
 PCODEC = 1
 ZSTD = 2
-SYMBOLS = 3
 ZSTD_LEVEL = 3
-SAMPLE = 1 << 14
-"""Elements from which a table of symbols is made; smaller planes get none."""
 TRIAL = 1 << 12
 """Elements on which pcodec and zstd are tried."""
 
@@ -33,9 +28,10 @@ _PCODEC_LEVELS = ((1 << 13, 8), (1 << 17, 10), (1 << 31, 12))
 and their table must pay for itself."""
 
 _SIDE_LEVELS = ((1 << 15, 6), (1 << 31, 8))
-"""Likewise for planes that are a few percent of a frame, and were up to a third of the time."""
+"""The same for planes that are a few percent of a frame and took up to a third of its time."""
 
 Plane = NDArray[np.signedinteger[Any]]
+Buffer: TypeAlias = bytes | memoryview
 
 
 def _pcodec(plane: Plane, levels: Sequence[tuple[int, int]] = _PCODEC_LEVELS) -> bytes:
@@ -90,28 +86,6 @@ def encode_plane(plane: Plane, *, side: bool = False) -> bytes:
     return bytes([PCODEC]) + with_pcodec if use_pcodec else bytes([ZSTD]) + with_zstd
 
 
-def encode_values(values: NDArray[Any], to_integers: symbols.Map) -> bytes:
-    """Coder byte and payload of the plane that `to_integers` makes of unsigned 1-D values.
-
-    16-bit values that suit a table (`symbols.suitable_table`) are coded as symbols: a few percent
-    larger than by pcodec, several times as fast.
-
-    Args:
-        values: Of 1, 2 or 4 bytes.
-        to_integers: Elementwise and one to one, to signed integers of the same width whose order
-            and nearness mean something to an entropy coder.
-    """
-    if values.itemsize == 2 and values.size > SAMPLE:
-        table = symbols.suitable_table(sampled(values, SAMPLE))
-        if table is not None:
-            return bytes([SYMBOLS]) + symbols.encode(values, table, to_integers, _side)
-    return encode_plane(to_integers(values))
-
-
-def _side(plane: Plane) -> bytes:
-    return encode_plane(plane, side=True)
-
-
 def _decode_pcodec(payload: Buffer, plane: Plane) -> None:
     try:
         progress = standalone.simple_decompress_into(bytes(payload), plane)
@@ -143,12 +117,6 @@ def _decode_zstd(payload: Buffer, plane: Plane) -> None:
     plane.view(np.uint8).reshape(-1, plane.itemsize)[:] = shuffled.T
 
 
-def _decode_symbols(payload: Buffer, plane: Plane) -> None:
-    if plane.itemsize != 2:
-        raise CodecError("symbols stand for 16-bit integers only", found=f"{plane.itemsize} bytes")
-    plane[:] = symbols.decode(payload, plane.size, _unsigned, _rest).view(plane.dtype)
-
-
 def decode_plane(data: Buffer, plane: Plane) -> None:
     """Fill `plane` (1-D, contiguous, of the declared size) from coder byte and payload.
 
@@ -157,39 +125,11 @@ def decode_plane(data: Buffer, plane: Plane) -> None:
     """
     if not data:
         raise CodecError("empty plane", expected="a coder byte")
-    decoders = {PCODEC: _decode_pcodec, ZSTD: _decode_zstd, SYMBOLS: _decode_symbols}
+    decoders = {PCODEC: _decode_pcodec, ZSTD: _decode_zstd}
     decoder = decoders.get(data[0])
     if decoder is None:
-        raise CodecError("unknown coder byte", expected="1, 2 or 3", found=data[0])
+        raise CodecError("unknown coder byte", expected="1 or 2", found=data[0])
     decoder(data[1:], plane)
-
-
-def decode_values(data: Buffer, count: int, itemsize: int, from_integers: symbols.Map) -> Bits:
-    """Inverse of `encode_values`: unsigned values, by the inverse of its `to_integers`.
-
-    `from_integers` may overwrite its argument.
-
-    Raises:
-        CodecError: As `decode_plane`.
-    """
-    if itemsize == 2 and bytes(data[:1]) == bytes([SYMBOLS]):
-        return symbols.decode(data[1:], count, from_integers, _rest)
-    plane: Plane = np.empty(count, np.dtype(f"<i{itemsize}"))
-    decode_plane(data, plane)
-    return from_integers(plane)
-
-
-def _unsigned(plane: NDArray[Any]) -> Bits:
-    return plane.view(np.dtype(f"<u{plane.itemsize}"))
-
-
-def _rest(data: Buffer, count: int) -> Plane:
-    """The values of a symbol payload that are not in its table; never symbols again."""
-    if data[0] == SYMBOLS:
-        raise CodecError("symbols within symbols", expected="coder byte 1 or 2")
-    plane: Plane = np.empty(count, "<i2")
-    decode_plane(data, plane)
-    return plane
 
 
 def encode_places(places: NDArray[np.intp], *, side: bool = False) -> bytes:

@@ -1,4 +1,4 @@
-"""Entropy coding of 16-bit values of which few are common: a byte for each, Huffman-coded.
+"""Entropy coding of values, those of 16 bits by symbols: a byte for each, Huffman-coded.
 
 The differences of two BF16 or F16 models lie on a coarse grid: the 255 commonest values cover
 about 99% of them. A table gives each a byte, zstd codes the bytes (with next to no match search,
@@ -19,16 +19,21 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from ftt_hub import kernels
+from ftt_hub.codecs.entropy.planes import Buffer, Plane, decode_plane, encode_plane, sampled
 from ftt_hub.errors import CodecError
 from ftt_hub.tensors.dtypes import Bits
 
+SYMBOLS = 3
+"""The coder byte before a payload; `planes` has the others."""
+SAMPLE = 1 << 14
+"""Elements from which a table is made; fewer values get none."""
 TABLE = 255
 MAX_MISSING = 0.04
 MAX_SHARE = 0.6
@@ -36,7 +41,6 @@ _CHUNK = 1 << 14  # elements whose indices stay in the processor's cache
 _PAIRS_FROM = 1 << 18
 _LENGTH = struct.Struct("<I")
 
-Buffer: TypeAlias = bytes | memoryview
 Map = Callable[[NDArray[Any]], NDArray[Any]]
 """Elementwise, between the values of an array and the integers that are stored."""
 
@@ -137,24 +141,54 @@ def compress(symbols: NDArray[np.uint8]) -> bytes:
     return _CODERS.compressor.compress(symbols.data)
 
 
-def encode(
-    values: Bits, table: Bits, to_integers: Map, encode_rest: Callable[[NDArray[np.int16]], bytes]
-) -> bytes:
+def encode_values(values: NDArray[Any], to_integers: Map) -> bytes:
+    """Coder byte and payload of the plane that `to_integers` makes of unsigned 1-D values.
+
+    16-bit values that suit a table (`suitable_table`) are coded as symbols: a few percent larger
+    than by pcodec, several times as fast.
+
+    Args:
+        values: Of 1, 2 or 4 bytes.
+        to_integers: Elementwise and one to one, to signed integers of the same width whose order
+            and nearness mean something to an entropy coder.
+    """
+    if values.itemsize == 2 and values.size > SAMPLE:
+        table = suitable_table(sampled(values, SAMPLE))
+        if table is not None:
+            return bytes([SYMBOLS]) + _encode(values, table, to_integers)
+    return encode_plane(to_integers(values))
+
+
+def decode_values(data: Buffer, count: int, itemsize: int, from_integers: Map) -> Bits:
+    """Inverse of `encode_values`: unsigned values, by the inverse of its `to_integers`.
+
+    `from_integers` may overwrite its argument.
+
+    Raises:
+        CodecError: As `decode_plane`.
+    """
+    if itemsize == 2 and bytes(data[:1]) == bytes([SYMBOLS]):
+        return _decode(data[1:], count, from_integers)
+    return from_integers(_plane(data, count, itemsize))
+
+
+def _plane(data: Buffer, count: int, itemsize: int) -> Plane:
+    plane: Plane = np.empty(count, np.dtype(f"<i{itemsize}"))
+    decode_plane(data, plane)
+    return plane
+
+
+def _encode(values: Bits, table: Bits, to_integers: Map) -> bytes:
     """The payload of uint16 values, with a table of 1 to 255 of them."""
     symbols, rest = to_symbols(values, table)
     frame = compress(symbols)
     head = bytes([table.size]) + to_integers(table).astype("<i2").tobytes()
-    coded_rest = encode_rest(to_integers(rest).astype("<i2")) if rest.size else b""
+    coded_rest = encode_plane(to_integers(rest).astype("<i2"), side=True) if rest.size else b""
     return head + _LENGTH.pack(len(frame)) + frame + coded_rest
 
 
-def decode(
-    payload: Buffer,
-    count: int,
-    from_integers: Map,
-    decode_rest: Callable[[Buffer, int], NDArray[np.int16]],
-) -> Bits:
-    """Inverse of `encode`, of an untrusted payload.
+def _decode(payload: Buffer, count: int, from_integers: Map) -> Bits:
+    """Inverse of `_encode`, of an untrusted payload.
 
     Raises:
         CodecError: Malformed, or of another number of elements.
@@ -172,7 +206,7 @@ def decode(
     rest, apart = payload[end + length :], _count(symbols, size)
     if bool(rest) != bool(apart):
         raise CodecError("symbol payload does not match its rest", expected=f"{apart} values")
-    others = from_integers(decode_rest(rest, apart)) if apart else np.zeros(0, np.uint16)
+    others = from_integers(_plane(rest, apart, 2)) if apart else np.zeros(0, np.uint16)
     return _expanded(symbols, from_integers(stored), others)
 
 

@@ -23,10 +23,10 @@ HEAD = struct.Struct("<BfHIII")
 KIND = 64
 
 MOST = 8
-"""Components that are looked for."""
+"""Largest number of components."""
 
 ENTRY_BITS = 5.5
-"""Bits that an entry of L or R takes, about."""
+"""Approximate bits of an entry of L or R."""
 
 _LARGEST, _ROOT_MEAN_SQUARE = 127, 8.0
 _EXTRA, _PASSES = 4, 3
@@ -49,7 +49,7 @@ class Components:
     rest: NDArray[np.float64]
 
     def cost(self, rank: int) -> float:
-        """Bits of `rank` of them, about."""
+        """Approximate bits of `rank` components."""
         return rank * ENTRY_BITS * int(self.left.shape[0] + self.right.shape[1])
 
 
@@ -80,7 +80,7 @@ class Rounded:
         return product.reshape(-1)
 
     def pack(self, inner: bytes) -> bytes:
-        """A frame around that of the remainder."""
+        """The frame of the block, which ends with the frame of the remainder."""
         left = encode_plane(np.ascontiguousarray(self.left.T).reshape(-1))
         right = encode_plane(self.right.reshape(-1))
         rank = self.left.shape[1]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PER_COUNT = 16
-"""16-bit numbers of one count of Philox: four words of 64 bits."""
+"""16-bit numbers of one Philox counter: four words of 64 bits."""
 
 
 def uniforms(seed: int, name: str, start: int, count: int) -> NDArray[np.float32]:

@@ -162,9 +162,10 @@ def fix(
     first, second = (np.asarray(part, np.float64) for part in (left, right))
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[0]:
         raise CodecError(
-            "no two factors", expected="rows × rank and rank × columns",
+            "no two factors",
+            expected="rows × rank and rank × columns",
             found=f"{first.shape} and {second.shape}",
-        )  # fmt: skip
+        )
     if not (math.isfinite(scale) and np.isfinite(first).all() and np.isfinite(second).all()):
         raise CodecError("the factors hold NaN or infinity")
     sizes = np.abs(first).max(0, initial=0), np.abs(second).max(1, initial=0)

@@ -49,7 +49,7 @@ def _table() -> tuple[Numbers, Numbers, Numbers, Numbers]:
 
 
 def bits(steps: Numbers) -> Numbers:
-    """Bits a coefficient for steps in standard deviations."""
+    """Bits per coefficient for steps in standard deviations."""
     where, known, _, _ = _table()
     return np.asarray(np.interp(np.log(steps), where, known), np.float64)
 

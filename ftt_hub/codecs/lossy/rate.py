@@ -1,4 +1,4 @@
-"""What a step costs and what it spoils, predicted without encoding anything.
+"""Bits and error of a step, predicted without encoding anything.
 
 One streaming pass fills a histogram of |Δ| a tensor; from then on bits and squared error of any
 step are sums over bins, for rounding to nearest and stochastic rounding. For rotated blocks the
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.lossy.spread import Spread, Spreads, measure
+from ftt_hub.codecs.lossy import components
+from ftt_hub.codecs.lossy.spread import BlockStatistics, StackedStatistics, measure
 from ftt_hub.codecs.quantized import NEAREST, ROTATED, ROUNDINGS, STOCHASTIC, delta_values
 from ftt_hub.tensors.delta_block import DeltaBlock
 from ftt_hub.tensors.dtypes import BF16
@@ -26,7 +27,7 @@ _DROPPED = 16
 of a BF16 delta fall on their edges."""
 
 _HALVINGS = 28
-"""Of the range of steps searched: the last is one part in five million."""
+"""Bisections of the range of steps; the last interval is one part in five million of it."""
 
 _SMALL = 1 << 12
 """Levels below it are counted in a table."""
@@ -64,12 +65,13 @@ class Tally:
         self._turned = turned
         self._counts = np.zeros(1 << (31 - _DROPPED), np.int64)
         self._on_edges = True
-        self.spreads: list[Spread] = []
+        self.spreads: list[BlockStatistics] = []
 
     def add(self, block: DeltaBlock, columns: int = 0) -> None:
         """Count one block, of whole rows of so many elements if it is part of a matrix."""
         if self._turned:
-            self.spreads.append(measure(delta_values(block), columns)[0])
+            values = delta_values(block)
+            self.spreads.append(measure(values, components.find(values, columns)))
         self._on_edges &= block.dtype is BF16
         for start in range(0, block.hi.size, 1 << 16):
             part = block.part(np.s_[start : start + (1 << 16)])
@@ -92,8 +94,8 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What quantising with one step gives over all tensors.
+class RatePrediction:
+    """What quantizing with one step gives over all tensors.
 
     Attributes:
         bits: Entropy of all q.
@@ -105,21 +107,21 @@ class Prediction:
 
 
 @dataclass
-class Survey:
-    """Statistics of everything that is going to be quantised.
+class RateSurvey:
+    """Statistics of everything that is going to be quantized.
 
     Attributes:
-        histograms: One a tensor.
+        histograms: One for each tensor.
         source_square: Σ m_s² over the same tensors and all others.
         delta_square: Σ Δ² over the same tensors.
-        spreads: One a block of them, for rotated rounding.
+        spreads: One for each block of them, for rotated rounding.
     """
 
     histograms: list[Histogram] = field(default_factory=list)
     source_square: float = 0.0
     delta_square: float = 0.0
-    spreads: list[Spread] = field(default_factory=list)
-    _side_by_side: tuple[int, Spreads] | None = None
+    spreads: list[BlockStatistics] = field(default_factory=list)
+    _side_by_side: tuple[int, StackedStatistics] | None = None
 
     @property
     def count(self) -> int:
@@ -131,7 +133,7 @@ class Survey:
         """Root of the mean Δ²."""
         return math.sqrt(self.delta_square / max(1, self.count))
 
-    def predict(self, step: float, rounding: str, rms: float | None = None) -> Prediction:
+    def predict(self, step: float, rounding: str, rms: float | None = None) -> RatePrediction:
         """Bits and error of a step; if rotated, of runs whose root mean square is `rms`.
 
         By default that of everything surveyed.
@@ -139,9 +141,9 @@ class Survey:
         bits = error = 0.0
         if rounding == ROTATED:
             if self._side_by_side is None or self._side_by_side[0] != len(self.spreads):
-                self._side_by_side = len(self.spreads), Spreads(self.spreads)
+                self._side_by_side = len(self.spreads), StackedStatistics(self.spreads)
             known = self._side_by_side[1]
-            return Prediction(*known.predict(step, self.rms if rms is None else rms))
+            return RatePrediction(*known.predict(step, self.rms if rms is None else rms))
         for seen in self.histograms:
             scaled = seen.values / step
             width = seen.spread * scaled  # of a bin, in steps: within it all remainders occur
@@ -154,7 +156,7 @@ class Survey:
                 wide = 1 / 6
             bits += _entropy(levels)
             error += float(seen.counts @ np.where(width > 1, wide, errors))
-        return Prediction(bits, error * step * step)
+        return RatePrediction(bits, error * step * step)
 
 
 def _nearest(
@@ -192,24 +194,24 @@ def _entropy(levels: NDArray[Any]) -> float:
     return magnitudes + float(levels[1:].sum())
 
 
-def _solve(grows: Callable[[float], float], wanted: float, start: float) -> float:
-    """The step at which a growing function of it reaches `wanted`, by bisection."""
+def _solve(grows: Callable[[float], float], target: float, start: float) -> float:
+    """The step at which a growing function of it reaches `target`, by bisection."""
     low, high = math.log2(start) - _MAX_BITS, math.log2(start) + 40
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if bool(grows(2.0**middle) < wanted):
+        if bool(grows(2.0**middle) < target):
             low = middle
         else:
             high = middle
     return float(2.0**low)
 
 
-def step_for_bits(survey: Survey, bits: float, rounding: str) -> float:
+def step_for_bits(survey: RateSurvey, bits: float, rounding: str) -> float:
     """The smallest step whose q take at most `bits` bits in all."""
     return _solve(lambda step: -survey.predict(step, rounding).bits, -bits, survey.rms)
 
 
-def step_for_error(survey: Survey, error_square: float, rounding: str) -> float:
+def step_for_error(survey: RateSurvey, error_square: float, rounding: str) -> float:
     """The largest step that keeps Σ (Δ̂ − Δ)² at `error_square`."""
     return _solve(
         lambda step: survey.predict(step, rounding).error_square, error_square, survey.rms
@@ -231,8 +233,8 @@ HARM = {NEAREST: 1.0, STOCHASTIC: 1.0, ROTATED: 1.6}
 
 def _by_rule(
     step_for: Callable[[str], float],
-    cost: Callable[[Prediction, str], float],
-    survey: Survey,
+    cost: Callable[[RatePrediction, str], float],
+    survey: RateSurvey,
     rounding: str | None,
 ) -> tuple[float, str]:
     """The rounding asked for; else nearest if its step is small, else the cheapest unbiased one."""
@@ -247,8 +249,8 @@ def _by_rule(
     return steps[best], best
 
 
-def choose(survey: Survey, noise: float, rounding: str | None) -> tuple[float, str]:
-    """Step and rounding that harm as much as this noise, relative to the weights, does.
+def choose(survey: RateSurvey, noise: float, rounding: str | None) -> tuple[float, str]:
+    """Step and rounding that increase the loss as much as this noise, relative to the weights.
 
     A rounding that is asked for gets exactly this noise; one chosen by rule is allowed the noise
     that harms as much (`HARM`), and the one with the fewest bits is taken.
@@ -261,8 +263,8 @@ def choose(survey: Survey, noise: float, rounding: str | None) -> tuple[float, s
     return _by_rule(step_for, lambda seen, kind: seen.bits, survey, rounding)
 
 
-def choose_for_bits(survey: Survey, bits: float, rounding: str | None) -> tuple[float, str]:
-    """Step and rounding that take this many bits in all, with the least harm (`HARM`)."""
+def choose_for_bits(survey: RateSurvey, bits: float, rounding: str | None) -> tuple[float, str]:
+    """Step and rounding that take this many bits in all and increase the loss least (`HARM`)."""
     return _by_rule(
         lambda kind: step_for_bits(survey, bits, kind),
         lambda seen, kind: seen.error_square * HARM[kind],

@@ -27,7 +27,7 @@ HEAD = struct.Struct("<BfQI")
 KIND = 32
 
 GAINS = 16
-"""Gains an octave: a gain is the frame's largest times 2^(−code/16), rounded to float32."""
+"""Gains per octave: a gain is the frame's largest times 2^(−code/16), rounded to float32."""
 
 _UNCHANGED = 255
 """The code of a run that does not change."""
@@ -59,7 +59,7 @@ class Levels:
         levels: q of every coefficient, int8, int16 or int32.
         codes: One gain a run, as int8 plane of the bytes 0 to 255.
         base: The largest gain.
-        key: Of the signs.
+        key: Key of the random signs (`rotation.key_of`).
     """
 
     levels: Plane
@@ -68,36 +68,24 @@ class Levels:
     key: int
 
     def pack(self, inner: bytes) -> bytes:
-        """A frame around that of the levels."""
+        """The frame of the block, which ends with the frame of the levels."""
         gains = encode_plane(self.codes.view(np.int8))
         return HEAD.pack(KIND, self.base, self.key, len(gains)) + gains + inner
 
 
-def step_of(step: float, rms: float, spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Step of runs whose weights have these root mean squares, `step` being that at `rms`.
-
-    It grows as spread^(7/8): noise summed over all runs is smallest when the bits of a run grow as
-    its spread does, and near a tenth of a bit that is so. Square roots alone are taken, since they
-    are rounded alike everywhere.
-    """
-    ratio = spread / rms
-    eighth = np.sqrt(np.sqrt(np.sqrt(np.maximum(ratio, 1e-300))))
-    return np.asarray(step * ratio / eighth, np.float64)
-
-
-def quantise(values: NDArray[np.float32], step: float, rms: float, key: int) -> Levels:
+def quantize(values: NDArray[np.float32], step: float, rms: float, key: int) -> Levels:
     """Rotate, divide by the step of each run, round to nearest.
 
     Args:
         values: Δ, 1-D.
         step: Of a run whose root mean square is `rms`.
         rms: That of all weights.
-        key: Of the signs.
+        key: Key of the random signs (`rotation.key_of`).
 
     Raises:
         CodecError: The step is so small that sums of levels would not be exact.
     """
-    run = _quantised if _by_kernels(values) else _quantised_by_numpy
+    run = _quantized if _by_kernels(values) else _quantized_by_numpy
     levels, gains = run(values, step, rms, key)
     largest = float(np.abs(levels).max(initial=0))
     width = "<i1" if largest < 1 << 7 else "<i2" if largest < 1 << 15 else "<i4"
@@ -109,7 +97,7 @@ def _by_kernels(values: NDArray[np.float32]) -> bool:
     return kernels.usable(values) and rotation.widths(values.size)[1] not in (1, 2, 4)
 
 
-def _quantised(
+def _quantized(
     values: NDArray[np.float32], step: float, rms: float, key: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Levels and gains by compiled code."""
@@ -140,7 +128,7 @@ def _parts(
             yield levels[start : start + size], width, rotation.sign_bits(key, start, size)
 
 
-def _quantised_by_numpy(
+def _quantized_by_numpy(
     values: NDArray[np.float32], step: float, rms: float, key: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The same bits where there is no compiled code."""
@@ -169,7 +157,7 @@ def _steps(
     """Step of the coefficients of each run, whose integers have this energy; 1 where they are 0."""
     spread, known = np.sqrt(energy / width), energy > 0
     own = np.divide(spread, wide, where=known, out=np.ones_like(spread))
-    return np.where(known, step_of(step, rms, own) * wide * math.sqrt(width), 1.0)
+    return np.where(known, rotation.step_of(step, rms, own) * wide * math.sqrt(width), 1.0)
 
 
 def _gains(
@@ -204,7 +192,7 @@ def _codes(gains: NDArray[np.float64]) -> tuple[float, NDArray[np.uint8]]:
 def restore(
     levels: NDArray[np.float32], codes: NDArray[np.uint8], base: float, key: int, count: int
 ) -> NDArray[np.float32]:
-    """Δ̂ = gain · S · H · q of `count` weights, one float32 rounding a weight.
+    """Δ̂ = gain · S · H · q of `count` weights, one float32 rounding per weight.
 
     The memory of the levels may be used for the result.
 
@@ -219,15 +207,15 @@ def restore(
     if _by_kernels(levels[:count]):
         return _restored(levels, gains, key, count)
     values = np.empty(levels.size, np.float32)
-    for where, number, width in _layout(count):
-        part = levels[where].reshape(number, width)
+    for span, number, width in _layout(count):
+        part = levels[span].reshape(number, width)
         if part.size and float(np.abs(part).sum(1, dtype=np.float64).max()) >= rotation.EXACT:
             raise _too_large()
         turned = rotation.transform(part)
-        first = where.start // rotation.WIDTH
+        first = span.start // rotation.WIDTH
         turned *= gains[first : first + number, None]
-        turned *= rotation.signs(key, where.start, part.size).reshape(number, width)
-        values[where] = turned.reshape(-1)
+        turned *= rotation.signs(key, span.start, part.size).reshape(number, width)
+        values[span] = turned.reshape(-1)
     return values[:count]
 
 
@@ -237,10 +225,10 @@ def _restored(
     """`restore` by compiled code, in the memory of the levels."""
     first = 0
     for part, width, bits in _parts(levels, count, key):
-        mine = gains[first : first + part.size // width]
-        if kernels.COMPILED.turn(part, width, mine, bits) >= rotation.EXACT:
+        run_gains = gains[first : first + part.size // width]
+        if kernels.COMPILED.turn(part, width, run_gains, bits) >= rotation.EXACT:
             raise _too_large()
-        first += mine.size
+        first += run_gains.size
     return levels[:count]
 
 
@@ -284,8 +272,8 @@ def _layout(count: int) -> Iterator[tuple[slice, int, int]]:
 
 def _groups(values: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Groups of runs, each of shape (runs, width), the last padded with zeros."""
-    for where, number, width in _layout(values.size):
-        part = values[where]
+    for span, number, width in _layout(values.size):
+        part = values[span]
         if part.size < number * width:
             part = np.concatenate([part, np.zeros(number * width - part.size, np.float32)])
-        yield where, part.reshape(number, width)
+        yield span, part.reshape(number, width)

@@ -34,8 +34,8 @@ def widths(count: int) -> tuple[int, int]:
 def runs(count: int) -> list[slice]:
     """The coefficients of each run of `count` weights."""
     whole, rest = widths(count)
-    found = [slice(i * WIDTH, (i + 1) * WIDTH) for i in range(whole)]
-    return [*found, slice(whole * WIDTH, whole * WIDTH + rest)] if rest else found
+    whole_runs = [slice(i * WIDTH, (i + 1) * WIDTH) for i in range(whole)]
+    return [*whole_runs, slice(whole * WIDTH, whole * WIDTH + rest)] if rest else whole_runs
 
 
 def coefficients(count: int) -> int:
@@ -88,3 +88,15 @@ def transform(integers: NDArray[np.float32]) -> NDArray[np.float32]:
     # products of at most 64 × 64 × 64, below the size at which BLAS libraries start threads
     turned: NDArray[np.float32] = np.matmul(np.matmul(left, cube), right)
     return turned.reshape(number, width)
+
+
+def step_of(step: float, rms: float, spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Step of runs whose weights have these root mean squares, `step` being that at `rms`.
+
+    It grows as spread^(7/8): noise summed over all runs is smallest when the bits of a run grow as
+    its spread does, and near a tenth of a bit that is so. Square roots alone are taken, since they
+    are rounded alike everywhere.
+    """
+    ratio = spread / rms
+    eighth = np.sqrt(np.sqrt(np.sqrt(np.maximum(ratio, 1e-300))))
+    return np.asarray(step * ratio / eighth, np.float64)

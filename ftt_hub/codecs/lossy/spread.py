@@ -1,4 +1,4 @@
-"""What a block needs to be known by before it is rotated: the spread of its runs, its components.
+"""Statistics of a block before it is rotated: the spread of its runs, and its components.
 
 From these alone follow the number of components worth storing, and bits and noise at any step.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.codecs.lossy import components, gaussian, rotation
-from ftt_hub.codecs.lossy.rotated import step_of
+from ftt_hub.codecs.lossy import gaussian, rotation
 
 _GAIN_BITS = 6.0
-"""Bits that the gain of a run takes, about."""
+"""Approximate bits of the gain of a run."""
 
 _GROUPS = 32
-"""Groups of runs of similar spread that statistics are kept of."""
+"""Groups of runs of similar spread; statistics are kept for each group."""
 
 _TOGETHER = 1 << 10
 """Blocks that are predicted together."""
@@ -27,7 +27,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Spread:
+class BlockStatistics:
     """Statistics of one block.
 
     Attributes:
@@ -60,14 +60,14 @@ class Spread:
         return np.where(used, bits, 0.0)
 
 
-class Spreads:
+class StackedStatistics:
     """The statistics of many blocks, side by side so that a prediction is a few array operations.
 
     Args:
-        blocks: Of each block.
+        blocks: Statistics of each block.
     """
 
-    def __init__(self, blocks: Sequence[Spread]) -> None:
+    def __init__(self, blocks: Sequence[BlockStatistics]) -> None:
         groups = max((block.runs.size for block in blocks), default=1)
         ranks = max((block.rest.size for block in blocks), default=1)
         self._runs, self._widths, self._spreads = np.zeros((3, len(blocks), groups))
@@ -97,7 +97,7 @@ class Spreads:
         bits = np.where(used, taken, 0.0).sum(2)
         whole = bits + each[:, None] * numbers
         price = np.where(numbers < self._known[part, None], bits + whole, np.inf)
-        rank = price.argmin(1)  # as `Spread.rank`
+        rank = price.argmin(1)  # as `BlockStatistics.rank`
         blocks = np.arange(rank.size)
         used, relative = used[blocks, rank], relative[blocks, rank]
         noise = gaussian.noise(relative, widths / np.maximum(runs, 1.0))
@@ -108,14 +108,23 @@ class Spreads:
 def _relative(step: float, rms: float, spreads: Numbers) -> tuple[NDArray[np.bool_], Numbers]:
     """Which groups of runs change at all, and each group's step over its spread."""
     used = spreads > 0
-    relative = step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
+    relative = rotation.step_of(step, rms, spreads) / np.where(used, spreads, 1.0)
     return used, np.where(used, relative, 1.0)
 
 
-def measure(
-    values: NDArray[np.float32], columns: int
-) -> tuple[Spread, components.Components | None]:
-    """The statistics of a block's Δ, and its components where there may be some."""
+class LeadingComponents(Protocol):
+    """What is known of a block's leading components before any is stored."""
+
+    @property
+    def rest(self) -> Numbers:
+        """Part of ‖Δ‖² left after 0, 1, … of them."""
+
+    def cost(self, rank: int) -> float:
+        """Bits of so many."""
+
+
+def measure(values: NDArray[np.float32], leading: LeadingComponents | None) -> BlockStatistics:
+    """The statistics of a block's Δ, of which these components may be stored apart."""
     whole, rest = rotation.widths(values.size)
     split = whole * rotation.WIDTH
     body = values[:split].reshape(whole, rotation.WIDTH)
@@ -124,12 +133,11 @@ def measure(
     if rest:
         squares = np.append(squares, np.square(values[split:], dtype=np.float64).sum())
         widths = np.append(widths, float(rest))
-    found = components.find(values, columns)
-    left = np.ones(1) if found is None else found.rest
-    cost = 0.0 if found is None else found.cost(1)
+    left = np.ones(1) if leading is None else leading.rest
+    cost = 0.0 if leading is None else leading.cost(1)
     order = np.argsort(squares / widths, kind="stable")
     parts = np.array_split(order, max(1, min(_GROUPS, order.size)))
     runs = np.array([float(part.size) for part in parts])
     total = np.array([widths[part].sum() for part in parts])
     spreads = np.sqrt(np.array([squares[part].sum() for part in parts]) / np.maximum(total, 1.0))
-    return Spread(runs, total, spreads, left, cost), found
+    return BlockStatistics(runs, total, spreads, left, cost)

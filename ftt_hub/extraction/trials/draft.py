@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftt_hub.artifact.index import DELTA, RESIZED, UNCHANGED, Block, RawTensor, TensorEntry
 from ftt_hub.artifact.reader import Container
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.extraction.encoding import Weights, codec_for, finite, read_block, rounded, row_length
 from ftt_hub.extraction.pairs import Pair
 from ftt_hub.support.parallel import map_unordered
@@ -110,7 +110,7 @@ class Draft(Container):
             block, sums = delta.compute(base, fine, pair.dtype)
         if self._codec is None:
             return block
-        place = Place(pair.name, start, base, fine, row_length(pair.either.shape, part[1]))
+        place = BlockContext(pair.name, start, base, fine, row_length(pair.either.shape, part[1]))
         codec = codec_for(self._codec, pair)
         frame = codec.encode(block, place)
         decoded = block

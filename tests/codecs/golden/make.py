@@ -14,7 +14,7 @@ from test_codecs import FLOATS, case, grid_block
 from test_factored import FORMS, low_rank
 from test_rotated import common_block
 
-from ftt_hub.codecs.abc import Codec, Place
+from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.catalogue import codec
 from ftt_hub.codecs.factored import frame
 from ftt_hub.codecs.lossy.factors import fix
@@ -30,14 +30,16 @@ def main(codec_id: str) -> None:
         given, place = case(chosen, dtype, 600, lo=True, seed=7)
         write(chosen, f"{codec_id}-{dtype.name}-small", given, place)
     if codec_id == "exact":
-        write(chosen, "exact-BF16-symbols", grid_block(BF16, 17_000), Place("w"))
+        write(chosen, "exact-BF16-symbols", grid_block(BF16, 17_000), BlockContext("w"))
     if codec_id == "quantized":
         for dtype in FLOATS:
             given = case(chosen, dtype, 6000, lo=True, seed=7)[0]
             turned = QuantizedCodec(0.003, ROTATED, rms=0.0007)
-            write(turned, f"quantized-{dtype.name}-rotated", given, Place("w"))
+            write(turned, f"quantized-{dtype.name}-rotated", given, BlockContext("w"))
             given = common_block(dtype)
-            write(turned, f"quantized-{dtype.name}-components", given, Place("w", columns=64))
+            write(
+                turned, f"quantized-{dtype.name}-components", given, BlockContext("w", columns=64)
+            )
     if codec_id == "factored":
         for form in FORMS:
             factors = low_rank(form, (12, 40), 3)
@@ -47,7 +49,7 @@ def main(codec_id: str) -> None:
             write_frame(chosen, f"factored-BF16-{form}-later", later, 7 * 40, BF16, first=first)
 
 
-def write(chosen: Codec, name: str, given: DeltaBlock, place: Place) -> None:
+def write(chosen: Codec, name: str, given: DeltaBlock, place: BlockContext) -> None:
     """One frame with the facts about it, unless it is there."""
     frame = chosen.encode(given, place)
     write_frame(chosen, name, frame, given.hi.size, given.dtype, source=place.source)
