@@ -15,6 +15,7 @@ from ftt_hub.artifact.facts import TensorFacts, facts_from_json
 from ftt_hub.errors import CheckpointError, IntegrityError, UnsupportedError
 from ftt_hub.support.canonical import digest_of
 from ftt_hub.support.json_schema import Json, validate
+from ftt_hub.support.special_floats import decoded_floats, encoded_floats
 from ftt_hub.tensors.header import parse_json
 
 CONFIG_NAME = "adapter_config.json"
@@ -147,6 +148,9 @@ class AdapterConfig:
         for name in ("source_base", "fine_tuned", "codec", "fidelity", "tensors"):
             value[name] = asdict(value[name])
         del value["fine_tuned"]["config"]
+        value["source_base"]["config"] = encoded_floats(value["source_base"]["config"])
+        for name in ("differences", "generation_config"):
+            value[name] = encoded_floats(value[name])
         if not self.parents:
             del value["parents"]
         value["method"] = {"name": self.method, "hyperparameters": value.pop("hyperparameters")}
@@ -196,6 +200,19 @@ class AdapterConfig:
         """A copy that lists these files and carries the digest that follows."""
         listed = replace(self, files=files)
         return replace(listed, content_digest=listed.to_json()["content_digest"])
+
+
+def _refuse_other_adapters(value: Json, where: str) -> None:
+    """Refuse an adapter of PEFT's with its own name, not as a damaged one of ours."""
+    kind = value.get("peft_type")
+    if isinstance(kind, str) and kind != "TRANSFER" and "format_version" not in value:
+        raise UnsupportedError(
+            "is a PEFT adapter",
+            where=where,
+            expected="a transfer adapter",
+            found=f"peft_type {kind[:40]}",
+            hint="Make one of it with ftt-hub convert from-peft.",
+        )
 
 
 def _check_version(value: Json, where: str) -> None:
@@ -249,6 +266,7 @@ def parse_config(data: bytes, where: str) -> AdapterConfig:
     except CheckpointError as error:
         raise IntegrityError(error.what, where=where, hint=error.hint) from error
     if isinstance(value, dict):
+        _refuse_other_adapters(value, where)
         _check_version(value, where)
     checked = validate(value, "adapter_config", where)
     _check_digest(checked, where)
@@ -266,7 +284,12 @@ _PEFT_KEYS = {"peft_type", "base_model_name_or_path", "revision", "inference_mod
 
 def _from_json(value: Json) -> AdapterConfig:
     known = _pick(AdapterConfig, value)
-    known["source_base"] = ModelIdentity(**_pick(ModelIdentity, value["source_base"]))
+    source = _pick(ModelIdentity, value["source_base"])
+    source["config"] = decoded_floats(source.get("config", {}))
+    known["source_base"] = ModelIdentity(**source)
+    for name in ("differences", "generation_config"):
+        if name in known:
+            known[name] = decoded_floats(known[name])
     known["fine_tuned"] = ModelIdentity(**_pick(ModelIdentity, value["fine_tuned"]))
     known["codec"] = CodecSpec(**_pick(CodecSpec, value["codec"]))
     known["fidelity"] = Fidelity(**_pick(Fidelity, value["fidelity"]))

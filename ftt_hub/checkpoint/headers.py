@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ftt_hub.checkpoint.reader import Checkpoint, read_json_file
 from ftt_hub.checkpoint.spelling import Respelling
 from ftt_hub.errors import CheckpointError, UnsupportedError
+from ftt_hub.support.model_files import GENERATION_CONFIG, MAX_COMPANIONS, is_companion
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.header import TensorInfo, parse_json
 
 TOKENIZER_FILES = (
@@ -22,7 +25,6 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "spiece.model",
 )
-BEHAVIOUR_FILES = ("chat_template.jinja", "generation_config.json")
 MAX_SMALL_BYTES = 64 << 20
 
 
@@ -40,6 +42,7 @@ class ModelHeaders:
         sizes: File → bytes, likewise.
         respelling: How `tensors` are made of what the model stores, where they are shown under
             the names of another model; ``None`` where they are its own.
+        companions: Paths of the files that it needs beside config and weights (`model_files`).
     """
 
     label: str
@@ -50,6 +53,7 @@ class ModelHeaders:
     identities: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     respelling: Respelling | None = None
+    companions: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -65,10 +69,30 @@ class ModelHeaders:
         data = self.small_file(name)
         if data is None:
             return None
-        value = parse_json(data, f"{self.label}/{name}")
+        value = parse_json(data, f"{self.label}/{name}", special_floats=True)
         if not isinstance(value, dict):
             raise CheckpointError("is not a JSON object", where=f"{self.label}/{name}")
         return value
+
+    def generation_config(self) -> dict[str, Any] | None:
+        """The generation config; ``None`` when there is none, or none that is JSON, with a warning.
+
+        transformers too goes on without a file that it cannot read.
+        """
+        try:
+            return self.small_json(GENERATION_CONFIG)
+        except CheckpointError as error:
+            warn_caller(f"ignored, as transformers does: {error}")
+            return None
+
+
+def companions_in(folder: Path) -> tuple[str, ...]:
+    """Paths of a local model's companion files, of bounded number."""
+    paths = [path.name for path in folder.iterdir() if path.is_file()]
+    for inner in folder.iterdir():
+        if inner.is_dir() and not inner.name.startswith("."):
+            paths += [f"{inner.name}/{path.name}" for path in inner.iterdir() if path.is_file()]
+    return tuple(sorted(filter(is_companion, paths))[:MAX_COMPANIONS])
 
 
 def headers_of(checkpoint: Checkpoint, *, commit: str | None = None) -> ModelHeaders:
@@ -93,7 +117,14 @@ def headers_of(checkpoint: Checkpoint, *, commit: str | None = None) -> ModelHea
         return path.read_bytes()
 
     config = read_json_file(folder / "config.json")
-    return ModelHeaders(checkpoint.label, commit, config, checkpoint.tensors, small_file)
+    return ModelHeaders(
+        checkpoint.label,
+        commit,
+        config,
+        checkpoint.tensors,
+        small_file,
+        companions=companions_in(folder),
+    )
 
 
 def refuse_quantized(headers: ModelHeaders) -> None:

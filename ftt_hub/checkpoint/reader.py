@@ -8,10 +8,13 @@ from typing import Protocol
 
 from ftt_hub.checkpoint.pickled import PickledFile
 from ftt_hub.errors import CheckpointError
+from ftt_hub.support import model_files
 from ftt_hub.support.closing import Closing
+from ftt_hub.support.no_weights import no_weights
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo, parse_json
+from ftt_hub.tensors.weight_index import check_explicit_weights, checked_weight_map
 
 MAX_JSON_BYTES = 64 << 20
 
@@ -29,7 +32,7 @@ class WeightFile(Protocol):
 
 
 def read_json_file(path: Path) -> dict[str, object]:
-    """A JSON object from a file of bounded size.
+    """A JSON object from a model's file of bounded size; NaN and infinity are numbers there.
 
     Raises:
         CheckpointError: Missing, too large, or not a JSON object.
@@ -44,46 +47,42 @@ def read_json_file(path: Path) -> dict[str, object]:
                 found=f"{size} bytes",
             )
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"has no {path.name}", where=path.parent, hint="Is this the folder of a saved model?"
+        ) from error
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror})", where=path) from error
-    value = parse_json(data, str(path))
+    value = parse_json(data, str(path), special_floats=True)
     if not isinstance(value, dict):
         raise CheckpointError("is not a JSON object", where=path)
     return value
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    mapping = read_json_file(index).get("weight_map")
-    if not isinstance(mapping, dict) or not mapping:
-        raise CheckpointError("has no weight_map", where=index, hint="Download it again.")
-    for name, shard in mapping.items():
-        if not isinstance(shard, str) or "/" in shard or "\\" in shard or shard.startswith("."):
-            raise CheckpointError(
-                f"tensor {name!r:.100} lies in the impossible file {shard!r:.100}",
-                where=index,
-                expected="a file name without folders",
-            )
-    return {str(name): str(shard) for name, shard in mapping.items()}
+def _explicit_weights(folder: Path) -> object:
+    """`transformers_weights` of the config, ``None`` without a readable config."""
+    try:
+        explicit = read_json_file(folder / model_files.CONFIG).get("transformers_weights")
+    except CheckpointError:  # reported where the config itself is needed
+        return None
+    check_explicit_weights(explicit, str(folder / model_files.CONFIG))
+    return explicit
 
 
 def _locate(folder: Path) -> tuple[list[Path], dict[str, str] | None, Path | None]:
-    """Weight files, tensor → file name map (None: take what the file holds), and the index."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file() and not index.is_file():
-        return [single], None, None
-    pickled = (folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json")
-    for one, many in ((single, index), pickled):
-        if many.is_file():
-            mapping = _weight_map(many)
-            return [folder / shard for shard in sorted(set(mapping.values()))], mapping, many
-        if one.is_file():
-            return [one], None, None
-    raise CheckpointError(
-        "no weights found",
-        where=folder,
-        expected="model.safetensors, its index, or pytorch_model.bin",
-        hint="Is this the folder of a saved model?",
-    )
+    """Weight files in the order transformers reads them, and an index and its tensor → file map."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    explicit = _explicit_weights(folder)
+    if isinstance(explicit, str) and (folder / explicit).is_file():
+        names.add(explicit)
+    chosen = model_files.chosen_weights(names, explicit)
+    if chosen is None:
+        raise no_weights(names, lambda name: (folder / name).read_bytes(), folder)
+    path = folder / chosen
+    if not chosen.endswith(".index.json"):
+        return [path], None, None
+    mapping = checked_weight_map(read_json_file(path), str(path))
+    return [folder / shard for shard in sorted(set(mapping.values()))], mapping, path
 
 
 def _open(path: Path, index: Path | None) -> WeightFile:
@@ -120,28 +119,27 @@ class Checkpoint(Closing):
         try:
             for path in paths:
                 self._files.append(_open(path, index))
-            self.tensors = self._collect(paths, mapping, index)
+            self.tensors = self._collect(mapping, index)
         except CheckpointError:
             self.close()
             raise
 
-    def _collect(
-        self, paths: list[Path], mapping: dict[str, str] | None, index: Path | None
-    ) -> dict[str, TensorInfo]:
+    def _collect(self, mapping: dict[str, str] | None, index: Path | None) -> dict[str, TensorInfo]:
+        """All tensors of all files; of a name in several files the last one counts."""
         found: dict[str, TensorInfo] = {}
-        by_name = {path.name: file for path, file in zip(paths, self._files, strict=True)}
-        places = mapping or dict.fromkeys(self._files[0].tensors, paths[0].name)
-        for name, shard in sorted(places.items()):
-            info = by_name[shard].tensors.get(name)
-            if info is None:
-                raise CheckpointError(
-                    f"tensor {name!r:.200} is missing",
-                    where=self.folder / shard,
-                    expected=f"the tensor named in {index}",
-                    hint="The shard is of another model, or damaged: download it again.",
-                )
-            found[name], self._owner[name] = info, by_name[shard]
-        return found
+        for file in self._files:
+            found.update(file.tensors)
+            self._owner.update(dict.fromkeys(file.tensors, file))
+        lost = sorted((mapping or {}).keys() - found.keys())
+        if lost:
+            raise CheckpointError(
+                f"tensor {lost[0]!r:.200} is missing",
+                where=self.folder / (mapping or {})[lost[0]],
+                expected=f"the tensor named in {index}",
+                hint="transformers would fill it with random values. The shard is of another "
+                "model, or damaged: download it again.",
+            )
+        return dict(sorted(found.items()))
 
     @property
     def nbytes(self) -> int:

@@ -8,21 +8,32 @@ from dataclasses import replace
 import numpy as np
 
 from ftt_hub import hub
-from ftt_hub.checkpoint.headers import MAX_SMALL_BYTES, TOKENIZER_FILES, ModelHeaders
+from ftt_hub.checkpoint.headers import MAX_SMALL_BYTES, ModelHeaders
 from ftt_hub.errors import CheckpointError, FttError
+from ftt_hub.hub.model_download import MAX_CONFIG_BYTES
+from ftt_hub.support.model_files import (
+    CONFIG,
+    PICKLED,
+    PICKLED_INDEX,
+    SINGLE,
+    chosen_weights,
+    may_be_tokenizer,
+)
+from ftt_hub.support.no_weights import no_weights
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.refs import is_repository_name
 from ftt_hub.tensors.dtypes import Bits
 from ftt_hub.tensors.header import TensorInfo, header_length, parse_header, parse_json
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEADER_GUESS = 12 << 10
-MAX_CONFIG_BYTES = 4 << 20
-MAX_INDEX_BYTES = 64 << 20
 LARGE_TOKENIZER = 256 << 10
 WORKERS = 8
 
 Place = tuple[str, TensorInfo]
+
+
+class PickledWeightsError(CheckpointError):
+    """A repository has `pytorch_model.bin` only, which has to be downloaded to be read."""
 
 
 class RemoteModel:
@@ -33,6 +44,7 @@ class RemoteModel:
 
     Raises:
         RefError: No such repository or revision.
+        PickledWeightsError: Its weights are `pytorch_model.bin`.
         CheckpointError: It is not a readable model.
         HubError: The Hub does not answer.
     """
@@ -40,8 +52,8 @@ class RemoteModel:
     def __init__(self, name: str, revision: str | None = None) -> None:
         self.repository = hub.describe(name, revision)
         self.name, self.commit = name, self.repository.commit
-        config = self._json("config.json", MAX_CONFIG_BYTES)
-        self._places = self._tensors()
+        config = self._config()
+        self._places = self._tensors(config)
         files = self.repository.files
         self.headers = ModelHeaders(
             name,
@@ -51,18 +63,21 @@ class RemoteModel:
             self._small_file,
             {path: f.identity for path, f in files.items() if f.identity is not None},
             {path: f.size for path, f in files.items() if f.size is not None},
+            companions=tuple(hub.companions_of(files)),
         )
 
-    def _json(self, filename: str, limit: int) -> Mapping[str, object]:
-        where = f"{self.name}/{filename}"
+    def _config(self) -> Mapping[str, object]:
+        where = f"{self.name}/{CONFIG}"
         data = None
-        if filename in self.repository.files:
-            data = hub.read_file(self.name, self.commit, filename, limit)
+        if CONFIG in self.repository.files:
+            data = hub.read_file(self.name, self.commit, CONFIG, MAX_CONFIG_BYTES)
         if data is None:
-            raise CheckpointError(f"has no {filename}", where=self.name, hint="Is it a model?")
-        if len(data) > limit:
-            raise CheckpointError("too large", where=where, expected=f"≤ {limit} bytes")
-        value = parse_json(data, where)
+            if chosen_weights(self.repository.files) is None:
+                raise no_weights(self.repository.files, self._small_file, self.name)
+            raise CheckpointError(f"has no {CONFIG}", where=self.name, hint="Is it a model?")
+        if len(data) > MAX_CONFIG_BYTES:
+            raise CheckpointError("too large", where=where, expected=f"≤ {MAX_CONFIG_BYTES} bytes")
+        value = parse_json(data, where, special_floats=True)
         if not isinstance(value, dict):
             raise CheckpointError("is not a JSON object", where=where)
         return value
@@ -81,32 +96,34 @@ class RemoteModel:
         path = hub.download_file(self.name, self.commit, filename)
         return None if path is None else path.read_bytes()
 
-    def _tensors(self) -> dict[str, Place]:
-        if INDEX in self.repository.files:
-            mapping = self._json(INDEX, MAX_INDEX_BYTES).get("weight_map")
-            wanted = mapping if isinstance(mapping, dict) else {}
-            shards = sorted({str(shard) for shard in wanted.values()})
-        else:
-            wanted, shards = {}, [SINGLE]
-        missing = [shard for shard in shards if shard not in self.repository.files]
-        if missing or not shards:
+    def _tensors(self, config: Mapping[str, object]) -> dict[str, Place]:
+        """All tensors of the files that transformers would load; the last file of a name counts."""
+        files = self.repository.files
+        chosen, mapping = hub.weights_of(self.name, self.commit, files, config)
+        if chosen is None:
+            raise no_weights(files, self._small_file, self.name)
+        if chosen in (PICKLED, PICKLED_INDEX):
+            raise PickledWeightsError(
+                "the weights are a pickle, of which no header can be read",
+                where=f"{self.name}/{chosen}",
+                expected=SINGLE,
+            )
+        shards = sorted(set(mapping.values())) or [chosen]
+        missing = [shard for shard in shards if shard not in files]
+        if missing:
             raise CheckpointError(
-                "no weights found",
-                where=self.name,
-                expected=missing[0] if missing else SINGLE,
-                hint="ftt-hub reads the headers of safetensors files; is this a saved model?",
+                "missing shard",
+                where=f"{self.name}/{missing[0]}",
+                expected=f"the file named in {chosen}",
             )
-        found: dict[str, Place] = {}
-        for shard, tensors in map_unordered(self._shard, shards, WORKERS):
-            found.update(
-                {n: (shard, i) for n, i in tensors.items() if wanted.get(n, shard) == shard}
-            )
-        lost = sorted(set(map(str, wanted)) - found.keys())
+        headers = dict(map_unordered(self._shard, shards, WORKERS))
+        found = {n: (shard, i) for shard in shards for n, i in headers[shard].items()}
+        lost = sorted(mapping.keys() - found.keys())
         if lost:
             raise CheckpointError(
-                f"tensor {lost[0]!r:.200} is missing", where=f"{self.name}/{INDEX}"
+                f"tensor {lost[0]!r:.200} is missing", where=f"{self.name}/{chosen}"
             )
-        return found if not wanted else {n: p for n, p in found.items() if n in wanted}
+        return found
 
     def _shard(self, filename: str) -> tuple[str, dict[str, TensorInfo]]:
         """Headers of one file, mostly in one read."""
@@ -160,7 +177,7 @@ def tokenizer_identity(model: str, revision: str | None) -> str | None:
 
 def without_large_tokenizer(model: ModelHeaders) -> ModelHeaders:
     """The model as if its tokenizer were not at hand, when reading it means megabytes."""
-    large = {n for n in TOKENIZER_FILES if model.sizes.get(n, 0) > LARGE_TOKENIZER}
+    large = {n for n, size in model.sizes.items() if size > LARGE_TOKENIZER and may_be_tokenizer(n)}
     if not large:
         return model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ftt_hub import hub
 from ftt_hub.checkpoint.headers import ModelHeaders, headers_of
 from ftt_hub.checkpoint.reader import Checkpoint
-from ftt_hub.checkpoint.remote import RemoteModel
+from ftt_hub.checkpoint.remote import PickledWeightsError, RemoteModel
 from ftt_hub.errors import CheckpointError, RefError
 from ftt_hub.support.refs import Ref, parse_ref
 
@@ -55,6 +55,8 @@ def open_model(text: str | Path) -> tuple[Checkpoint, ModelHeaders]:
 def read_headers(text: str | Path) -> ModelHeaders:
     """Headers of a model; of a Hub model only headers, config and tokenizer are fetched.
 
+    A model whose weights are `pytorch_model.bin` has no headers: it is downloaded whole.
+
     Raises:
         RefError: It names nothing.
         CheckpointError: Malformed files.
@@ -65,7 +67,10 @@ def read_headers(text: str | Path) -> ModelHeaders:
         name = _require_name(ref)
         if hub.is_offline():
             return _cached_headers(name, ref)
-        return RemoteModel(name, ref.revision).headers
+        try:
+            return RemoteModel(name, ref.revision).headers
+        except PickledWeightsError:
+            return _cached_headers(name, ref)
     checkpoint, headers = open_model(ref.folder)
     checkpoint.close()
     return headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,30 @@ from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.facts import merged_facts
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
-from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
+from ftt_hub.artifact.stored_files import stored_companions
 from ftt_hub.combining.inputs import Agreement, Input
 from ftt_hub.combining.recipe import Recipe
 from ftt_hub.extraction.summary import digest, summary
 from ftt_hub.support.licences import combine_licences
+from ftt_hub.support.model_files import (
+    GENERATION_CONFIG,
+    is_code,
+    is_processor,
+    is_template,
+    may_be_tokenizer,
+)
 from ftt_hub.version import __version__
 
 NOTHING_MEASURED = Fidelity(False, 0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)
 NO_CODEC = CodecSpec("none", {}, 1, {})
 """Of a combination that is not stored but computed."""
+
+
+_GROUPS = (
+    (is_processor, "the processor"),
+    (is_template, "the chat template"),
+    (lambda path: path == GENERATION_CONFIG, GENERATION_CONFIG),
+)
 
 
 def ref_of(adapter: Adapter) -> str:
@@ -60,29 +74,34 @@ def combined_licence(agreement: Agreement, recipe: Recipe) -> tuple[str | None, 
 def travelling(agreement: Agreement) -> tuple[dict[str, Path], list[str]]:
     """The files that go into the result by name, and where inputs disagree.
 
-    The tokenizer is that of the input that changed it; of other files the first in the recipe's
-    order is taken.
+    The tokenizer is that of the input that changed it; of processors, templates and generation
+    configs those of the first input that has them are taken.
     """
     files: dict[str, Path] = {}
     notes = []
     order = (agreement.vocabulary, *(i for i in agreement.inputs if i is not agreement.vocabulary))
-    holder = next((i for i in order if _carries(i, TOKENIZER_FILES)), None)
+    holder = next((i for i in order if _carries(i, may_be_tokenizer)), None)
     if holder is not None:
-        files.update(_carries(holder, TOKENIZER_FILES))
-    for name in BEHAVIOUR_FILES:
-        having = [i for i in agreement.inputs if name in _carries(i, (name,))]
+        files.update(_carries(holder, lambda path: may_be_tokenizer(path) or is_code(path)))
+    for belongs, what in _GROUPS:
+        having = [(item, own) for item in agreement.inputs if (own := _carries(item, belongs))]
         if not having:
             continue
-        files[name] = having[0].adapter.folder / name
-        hashes = {i.adapter.config.files[name]["sha256"] for i in having}
-        if len(hashes) > 1:
-            notes.append(f"{name} differs between adapters: that of {having[0].label} is used")
+        first, own = having[0]
+        files.update(own)
+        if len({_hashes(item, belongs) for item, _ in having}) > 1:
+            notes.append(f"{what} differs between adapters: that of {first.label} is used")
     return files, notes
 
 
-def _carries(item: Input, names: Sequence[str]) -> dict[str, Path]:
+def _carries(item: Input, belongs: Callable[[str], bool]) -> dict[str, Path]:
+    stored = stored_companions(item.adapter.config.files)
+    return {name: item.adapter.folder / name for path, name in stored.items() if belongs(path)}
+
+
+def _hashes(item: Input, belongs: Callable[[str], bool]) -> tuple[str, ...]:
     files = item.adapter.config.files
-    return {name: item.adapter.folder / name for name in names if name in files}
+    return tuple(files[name]["sha256"] for name in sorted(_carries(item, belongs)))
 
 
 def copy_companions(agreement: Agreement, folder: Path) -> list[str]:

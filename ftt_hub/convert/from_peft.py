@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ftt_hub import hub
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.checkpoint.headers import TOKENIZER_FILES, ModelHeaders
+from ftt_hub.checkpoint.headers import ModelHeaders, companions_in
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.checkpoint.resolve import open_model
 from ftt_hub.codecs.abc import Codec
@@ -22,12 +24,18 @@ from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.trials.trial import LossTrial
+from ftt_hub.support.model_files import (
+    is_code,
+    is_processor,
+    is_template,
+    is_tokenizer,
+    travels,
+)
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.refs import is_repository_name, parse_ref
 from ftt_hub.support.warn import warn_caller
 
-_COMPANIONS = (*TOKENIZER_FILES, "chat_template.jinja")
 _QUANTIZED = re.compile(
     r"[-_.](?:unsloth-)?(?:bnb-4bit|bnb-8bit|4bit|8bit|int4|int8|nf4|gptq|awq|hqq|fp8)\b.*$",
     re.IGNORECASE,
@@ -65,7 +73,8 @@ def fetch_peft(text: PathLike) -> PeftFolder:
     found = hub.download_file(name, commit, CONFIG)
     if found is None:
         raise RefError(f"no {CONFIG} there", where=ref, expected="a PEFT adapter")
-    for filename in (WEIGHTS, *_COMPANIONS):
+    companions = () if hub.is_offline() else hub.companions_of(hub.describe(name, commit).files)
+    for filename in (WEIGHTS, *companions):
         hub.download_file(name, commit, filename)
     return read_peft_folder(found.parent)
 
@@ -133,18 +142,35 @@ def check_base(
 
 
 def _headers(adapter: PeftFolder, merged: MergedModel, base: ModelHeaders) -> ModelHeaders:
-    """The base's config, with the adapter's tokenizer where it has one."""
-    own = any(adapter.small_file(name) is not None for name in TOKENIZER_FILES)
+    """The base's config and companions, with the adapter's tokenizer and templates instead."""
+    mine = {path for path in companions_in(adapter.folder) if travels(path) or is_code(path)}
+    groups = [group for group in (is_tokenizer, is_template, is_processor) if any(map(group, mine))]
+    hidden = {p for p in base.companions if any(group(p) for group in groups)} - mine
 
-    def small_file(name: str) -> bytes | None:
-        data = adapter.small_file(name) if name in _COMPANIONS else None
-        if data is not None or (own and name in TOKENIZER_FILES):
-            return data
-        return base.small_file(name)
+    def small_file(path: str) -> bytes | None:
+        if path in mine:
+            return adapter.small_file(path)
+        return None if path in hidden else base.small_file(path)
 
     return replace(
-        base, label=str(adapter.folder), commit=None, tensors=merged.tensors, small_file=small_file
+        base,
+        label=str(adapter.folder),
+        commit=None,
+        config=_with_rows(base.config, merged.vocabulary_rows),
+        tensors=merged.tensors,
+        small_file=small_file,
+        companions=tuple(sorted((set(base.companions) | mine) - hidden)),
     )
+
+
+def _with_rows(config: Mapping[str, Any], rows: int | None) -> Mapping[str, Any]:
+    """The base's config with the number of rows of the adapter's embeddings."""
+    if rows is None:
+        return config
+    text = config.get("text_config")
+    if "vocab_size" not in config and isinstance(text, dict):
+        return {**config, "text_config": {**text, "vocab_size": rows}}
+    return {**config, "vocab_size": rows}
 
 
 def _record(adapter: PeftFolder, source: Source) -> dict[str, object]:

@@ -17,12 +17,12 @@ import torch
 
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.codecs.factored import PlainFactors
-from ftt_hub.convert import skeleton
+from ftt_hub.convert.injection import HEADS, first_line, inject
 from ftt_hub.convert.peft_factors import factors_of, has_factors
 from ftt_hub.convert.peft_folder import PeftFolder
 from ftt_hub.errors import CheckpointError, NonFiniteError, UnsupportedError
 from ftt_hub.support.warn import warn_caller
-from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits
+from ftt_hub.tensors.dtypes import BY_TORCH_NAME, Bits, DType
 from ftt_hub.tensors.header import TensorInfo
 
 if TYPE_CHECKING:
@@ -31,45 +31,8 @@ if TYPE_CHECKING:
 _KEPT = 4
 """Merged modules that are kept, so that the blocks of a tensor merge it once."""
 _PREFIX = "base_model.model."
-_HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight")
 
 State = dict[str, torch.Tensor]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines)[:240] or type(error).__name__
-
-
-def _inject(base: Checkpoint, adapter: PeftFolder) -> tuple[Any, dict[str, str]]:
-    """PEFT's model over the skeleton, and which parameter each checkpoint tensor became."""
-    from peft import PeftConfig, PeftModel
-
-    task = adapter.config.get("task_type")
-    labels = next((i.shape[0] for n, i in adapter.tensors.items() if n.endswith(_HEADS)), None)
-    model, keys = skeleton.build(base, task if isinstance(task, str) else None, labels)
-    try:
-        config = PeftConfig.from_pretrained(str(adapter.folder))
-        if hasattr(config, "progressbar"):
-            config.progressbar = False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PEFT's notes are on training, not on merging
-            made = PeftModel.from_pretrained(
-                model, str(adapter.folder), config=config, torch_device="cpu"
-            )
-    except KeyError as error:
-        raise CheckpointError(
-            f"the adapter lacks a tensor or names an unknown method ({_first_line(error)})",
-            where=adapter.folder,
-            hint="Upgrade peft if the method is newer than this one.",
-        ) from error
-    except (ValueError, RuntimeError, TypeError, ImportError) as error:
-        raise CheckpointError(
-            f"PEFT cannot put the adapter onto this base: {_first_line(error)}",
-            where=adapter.folder,
-            hint=f"Is {base.label} the base it was trained on?",
-        ) from error
-    return made, keys
 
 
 class MergedModel:
@@ -80,6 +43,8 @@ class MergedModel:
         label: How the adapter is called in messages.
         tensors: Checkpoint name → dtype and shape, as in the base.
         touched: Checkpoint names of the tensors that the adapter may change.
+        vocabulary_rows: Rows of the embeddings where the adapter has another number of them than
+            the base, for added tokens.
 
     Args:
         base: The source base, open.
@@ -95,8 +60,9 @@ class MergedModel:
         self._base, self._adapter = base, adapter
         self._lock = threading.RLock()
         self._done: OrderedDict[str, State] = OrderedDict()
-        peft_model, self._keys = _inject(base, adapter)
-        self._model: nn.Module = peft_model.get_base_model()
+        injected = inject(base, adapter)
+        self._keys, self.vocabulary_rows = injected.keys, injected.rows
+        self._model: nn.Module = injected.model.get_base_model()
         self._owner: dict[str, tuple[str, Any]] = {}
         self._plain: State = {}
         self._find()
@@ -180,7 +146,9 @@ class MergedModel:
             value = owner.get_parameter(key.removeprefix(self._owner[key][0] + "."))
         if held is not None and tuple(value.shape) == held.shape:
             return held
-        if held is None and not key.endswith(_HEADS):
+        if held is not None and self.vocabulary_rows is not None:
+            return TensorInfo(name, held.dtype, tuple(value.shape), 0, _nbytes(value, held.dtype))
+        if held is None and not key.endswith(HEADS):
             raise UnsupportedError(
                 "the adapter changes weights that this checkpoint stores in other pieces",
                 where=f"{self._base.label}: {key}",
@@ -239,6 +207,10 @@ class MergedModel:
         self._done.clear()
 
 
+def _nbytes(value: torch.Tensor, dtype: DType) -> int:
+    return value.numel() * dtype.itemsize
+
+
 def _writes_in_place(owner: tuple[str, Any] | None) -> bool:
     """Whether merging writes into the base's own parameter; saved copies do not."""
     from peft.utils.other import ModulesToSaveWrapper
@@ -281,10 +253,10 @@ def _merge(where: str, module: Any) -> State:
         after = {name: parameter.data for name, parameter in base.named_parameters()}
     except ValueError as error:
         kind = NonFiniteError if "NaN" in str(error) else CheckpointError
-        raise kind(f"PEFT cannot merge this module: {_first_line(error)}", where=where) from error
+        raise kind(f"PEFT cannot merge this module: {first_line(error)}", where=where) from error
     except (RuntimeError, TypeError, KeyError) as error:
         raise UnsupportedError(
-            f"PEFT cannot merge this module: {_first_line(error)}", where=where
+            f"PEFT cannot merge this module: {first_line(error)}", where=where
         ) from error
     for name, parameter in base.named_parameters():
         if name in before:

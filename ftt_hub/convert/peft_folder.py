@@ -9,6 +9,8 @@ from typing import Any
 
 from ftt_hub.checkpoint.reader import read_json_file
 from ftt_hub.errors import CheckpointError, RefError, UnsupportedError
+from ftt_hub.support.model_files import chosen_weights
+from ftt_hub.support.warn import warn_caller
 from ftt_hub.tensors.file import SafetensorsFile
 from ftt_hub.tensors.header import TensorInfo
 from ftt_hub.tensors.rounding import all_finite
@@ -82,15 +84,29 @@ class PeftFolder:
 
 
 def is_peft_folder(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter rather than a model or a transfer adapter."""
+    """Whether a folder holds a PEFT adapter rather than a model or a transfer adapter.
+
+    Where it holds a whole model beside the adapter, transformers loads the adapter onto the base
+    that the adapter names, and so the adapter counts here, with a warning.
+    """
     path = folder / CONFIG
-    if not path.is_file() or (folder / "config.json").is_file():
+    if not path.is_file():
         return False
     try:
         kind = read_json_file(path).get("peft_type")
     except CheckpointError:
         return False
-    return isinstance(kind, str) and kind != "TRANSFER"
+    if not isinstance(kind, str) or kind == "TRANSFER":
+        return False
+    names = {item.name for item in folder.iterdir()}
+    if chosen_weights(names) is None:
+        return True
+    if not {WEIGHTS, PICKLED} & names:
+        return False
+    warn_caller(
+        f"{folder} holds a PEFT adapter and a whole model: the adapter counts, as in transformers"
+    )
+    return True
 
 
 def _read_config(folder: Path) -> dict[str, object]:

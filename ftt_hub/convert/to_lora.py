@@ -13,7 +13,7 @@ import torch
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.index import DELTA, TensorEntry
-from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
+from ftt_hub.artifact.stored_files import stored_companions
 from ftt_hub.codecs.quantized import delta_values
 from ftt_hub.convert.built_model import describe_built
 from ftt_hub.convert.lora_files import lora_config, readme, write_tensors
@@ -258,7 +258,7 @@ def _left_out(
 
 
 def _copy_companions(adapter: Adapter, folder: Path) -> None:
-    """The fine-tuned model's tokenizer and chat template go along."""
-    for name in (*TOKENIZER_FILES, *BEHAVIOUR_FILES):
-        if name in adapter.config.files:
-            (folder / name).write_bytes((adapter.folder / name).read_bytes())
+    """The fine-tuned model's tokenizer, processors and chat templates go along."""
+    for path, name in stored_companions(adapter.config.files).items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes((adapter.folder / name).read_bytes())

@@ -1,12 +1,12 @@
-"""What travels with Δ besides weights: tokenizer, chat template, generation config, differences."""
+"""What the manifest says of the fine-tuned model's behaviour: task, differences, generation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
+from ftt_hub.artifact.stored_files import stored_name
+from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.vocabulary import Tokens
 from ftt_hub.extraction.structure import GENERATION
 from ftt_hub.transfer.checks import config_differences
@@ -29,33 +29,6 @@ def task_type(model: ModelHeaders) -> str | None:
     return next((task for suffix, task in _TASKS if str(name).endswith(suffix)), None)
 
 
-def _differs(name: str, source: ModelHeaders, tuned: ModelHeaders) -> bool:
-    theirs = tuned.small_file(name)
-    if theirs is None:
-        return False
-    ours = source.small_file(name)
-    if ours is None or not name.endswith(".json"):
-        return ours != theirs
-    return ours != theirs and source.small_json(name) != tuned.small_json(name)
-
-
-def travelling_files(source: ModelHeaders, tuned: ModelHeaders) -> dict[str, bytes]:
-    """The fine-tuned model's tokenizer and behaviour files that differ from the source base's.
-
-    Tokenizer files belong together: when one differs, all travel.
-    """
-    tokenizer = [name for name in TOKENIZER_FILES if tuned.small_file(name) is not None]
-    names = tokenizer if any(_differs(name, source, tuned) for name in tokenizer) else []
-    names = [*names, *(name for name in BEHAVIOUR_FILES if _differs(name, source, tuned))]
-    return {name: data for name in names if (data := tuned.small_file(name)) is not None}
-
-
-def write_travelling(folder: Path, files: dict[str, bytes]) -> None:
-    """Write them into an adapter folder."""
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
 def differences(
     source: ModelHeaders,
     tuned: ModelHeaders,
@@ -64,7 +37,7 @@ def differences(
 ) -> dict[str, Any]:
     """What the config records: differing config keys, tokenizer files and added tokens."""
     before, after = tokens
-    tokenizer: dict[str, Any] = {"files": sorted(files)} if files else {}
+    tokenizer: dict[str, Any] = {"files": sorted(map(stored_name, files))} if files else {}
     if before is not None and after is not None and list(before) != list(after):
         known = set(before)
         added = [token for token in after if token is not None and token not in known]
@@ -84,7 +57,7 @@ def generation_config(tuned: ModelHeaders, changed: Mapping[str, Any]) -> dict[s
         changed: Structural keys of its config that differ from the source base's. Where it has no
             `generation_config.json`, its special tokens are those of the config.
     """
-    value = tuned.small_json("generation_config.json")
+    value = tuned.generation_config()
     if value is None:
         tokens = {k: v for k, v in changed.items() if k in GENERATION and v is not None}
         return {"_from_model_config": True, **tokens} if tokens else {}

@@ -22,7 +22,6 @@ from ftt_hub.checkpoint.headers import refuse_quantized
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.errors import ExtractionError, OutputError
-from ftt_hub.extraction.behaviour import travelling_files, write_travelling
 from ftt_hub.extraction.choice import AUTO, Chooser, Coding
 from ftt_hub.extraction.encoding import Encoder, TensorResult, result_from
 from ftt_hub.extraction.identity import PairFacts, pair_facts
@@ -40,6 +39,7 @@ from ftt_hub.extraction.pairs import (
 )
 from ftt_hub.extraction.rebuilding import check_rebuilding
 from ftt_hub.extraction.summary import fidelity
+from ftt_hub.extraction.travelling import travelling_files, write_travelling
 from ftt_hub.extraction.trials.trial import LossTrial
 from ftt_hub.support.parallel import map_unordered, one_blas_thread
 from ftt_hub.support.progress import Progress, Silent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelI
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.codecs.abc import Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
+from ftt_hub.errors import FttError
 from ftt_hub.extraction import structure
 from ftt_hub.extraction.behaviour import differences, generation_config, task_type
 from ftt_hub.extraction.identity import PairFacts
@@ -20,6 +22,8 @@ from ftt_hub.extraction.summary import digest, summary
 from ftt_hub.transfer import checks
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 from ftt_hub.version import __version__
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 TokensOfBoth = tuple[vocabulary.Tokens | None, vocabulary.Tokens | None]
 """Tokens of the source base and of the fine-tuned model."""
@@ -30,7 +34,7 @@ class Provenance:
     """What only the author knows of a fine-tuned model.
 
     Attributes:
-        languages: BCP-47 tags.
+        languages: BCP-47 tags; anything else raises `FttError`.
         datasets: Ids of the training data.
         method: SFT, DPO, RLVR, GRPO or other.
         hyperparameters: Of the training, where given.
@@ -49,6 +53,17 @@ class Provenance:
     source_id: str | None = None
     fine_tuned_id: str | None = None
     parents: Sequence[Mapping[str, str]] = ()
+
+    def __post_init__(self) -> None:
+        for tag in self.languages:
+            if not _LANGUAGE.fullmatch(tag):
+                raise FttError(
+                    "not a BCP-47 language tag",
+                    where="languages",
+                    expected="a tag such as tr, pt-BR or zh-Hans",
+                    found=repr(tag)[:60],
+                    hint="Its parts are joined by hyphens.",
+                )
 
 
 @dataclass(frozen=True)

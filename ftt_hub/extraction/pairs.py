@@ -123,7 +123,8 @@ def _both(name: str, source: TensorInfo, tuned: TensorInfo, facts: PairFacts) ->
             where=name,
             expected=list(source.shape),
             found=list(tuned.shape),
-            hint="Is this the base the model was fine-tuned from?",
+            hint="A head with another number of classes has no difference; leave it out of both "
+            "models, or name the base that has this shape.",
         )
     return Pair(name, RESIZED, source, tuned, of)
 
@@ -254,8 +255,8 @@ def check_architecture(source: ModelHeaders, tuned: ModelHeaders) -> None:
         raise ExtractionError(
             "the two models have different architectures",
             where=tuned.label,
-            expected=mine,
-            found=theirs,
+            expected=mine if mine is not None else f"a model_type in {source.label}/config.json",
+            found=theirs if theirs is not None else "no model_type in its config.json",
             hint="Name the base that the model was fine-tuned from.",
         )
 

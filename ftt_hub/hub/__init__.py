@@ -12,6 +12,7 @@ from ftt_hub.hub.failures import (
     transport_errors,
 )
 from ftt_hub.hub.listing import ModelSummary, list_models
+from ftt_hub.hub.model_download import companions_of, download_model, weights_of
 from ftt_hub.hub.ranges import RangesIgnoredError, read_file, read_range
 from ftt_hub.hub.reading import (
     RemoteFile,
@@ -19,7 +20,6 @@ from ftt_hub.hub.reading import (
     describe,
     download_adapter,
     download_file,
-    download_model,
     head_commit,
     is_commit,
     is_offline,
@@ -45,6 +45,7 @@ __all__ = [
     "Repository",
     "StaleParentError",
     "commit_files",
+    "companions_of",
     "create_branch",
     "create_repository",
     "create_tag",
@@ -64,4 +65,5 @@ __all__ = [
     "translated",
     "transport_errors",
     "version_tags",
+    "weights_of",
 ]

@@ -11,21 +11,6 @@ from ftt_hub.errors import RefError
 from ftt_hub.hub.client import api
 from ftt_hub.hub.failures import answered
 
-MODEL_PATTERNS = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "LICENSE*",
-    "USE_POLICY*",
-)
 MAIN = "main"
 SECONDS = 30.0
 _SHA = re.compile(r"^[0-9a-f]{40}$")
@@ -127,16 +112,6 @@ def head_commit(name: str) -> Repository | None:
         if isinstance(cause, RepositoryNotFoundError) and not isinstance(cause, GatedRepoError):
             return None
         raise
-
-
-def download_model(name: str, commit: str) -> Path:
-    """A model's weights, config and tokenizer in the Hub cache."""
-    patterns = list(MODEL_PATTERNS)
-    return Path(
-        answered(
-            name, lambda: api().snapshot_download(name, revision=commit, allow_patterns=patterns)
-        )
-    )
 
 
 def download_adapter(name: str, commit: str, files: Iterable[str]) -> Path:

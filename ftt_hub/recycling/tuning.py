@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
+from ftt_hub.checkpoint.headers import companions_in
 from ftt_hub.checkpoint.reader import Checkpoint
 from ftt_hub.errors import RecycleError
 from ftt_hub.recycling.ranks import Ranks
@@ -166,10 +166,11 @@ class Tuning:
 
     def _companions(self, folder: Path) -> None:
         """Everything but the weights is the start's, byte for byte."""
-        for name in ("config.json", *TOKENIZER_FILES, *BEHAVIOUR_FILES):
-            (folder / name).unlink(missing_ok=True)
-            if (self.start / name).is_file():
-                shutil.copyfile(self.start / name, folder / name)
+        for path in companions_in(folder):
+            (folder / path).unlink()
+        for path in ("config.json", *companions_in(self.start)):
+            (folder / path).parent.mkdir(exist_ok=True)
+            shutil.copyfile(self.start / path, folder / path)
         if self.chat_template is not None:
             (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
 

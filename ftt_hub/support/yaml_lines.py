@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,19 @@ class LinedYaml:
         return f"{self.path}, line {self.lines.get(keys, 1)}"
 
 
+@functools.cache
+def _loader_class() -> type[yaml.SafeLoader]:
+    """PyYAML's safe loader with the numbers of YAML 1.2, where 5e-1 needs no dot."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """As its base, for numbers such as 5e-1 too."""
+
+    number = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
+
+
 def read_yaml(path: Path, schema: str, error_type: type[FttError]) -> LinedYaml:
     """Read a YAML file that one of our schemas describes.
 
@@ -56,7 +71,7 @@ def read_yaml(path: Path, schema: str, error_type: type[FttError]) -> LinedYaml:
     if len(data) > MAX_YAML_BYTES:
         raise error_type("too large", where=path, expected=f"≤ {MAX_YAML_BYTES} bytes")
     try:
-        loader = yaml.SafeLoader(data)
+        loader = _loader_class()(data)
         node = loader.get_single_node()
         lines: dict[tuple[object, ...], int] = {}
         if node is not None:

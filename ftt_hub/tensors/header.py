@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftt_hub.errors import CheckpointError
+from ftt_hub.support.special_floats import decoded_floats
 from ftt_hub.tensors.dtypes import DTYPES, DType
 
 MAX_HEADER_BYTES = 100_000_000
@@ -60,17 +61,25 @@ def _reject_constant(value: str) -> float:
     raise ValueError(f"{value} is not allowed")
 
 
-def parse_json(data: bytes, where: str) -> object:
-    """JSON from an untrusted file; depth, huge integers and NaN give a `CheckpointError`."""
+def parse_json(data: bytes, where: str, *, special_floats: bool = False) -> object:
+    """JSON from an untrusted file; depth, huge integers and NaN give a `CheckpointError`.
+
+    Args:
+        data: The file's content.
+        where: File name for messages.
+        special_floats: Accept NaN and Infinity, bare or as ``{"__float__": "Infinity"}``, as
+            Python and transformers write them into model configs.
+    """
+    constant = float if special_floats else _reject_constant
     try:
-        value: object = json.loads(data, parse_constant=_reject_constant)
+        value: object = json.loads(data, parse_constant=constant)
+        return decoded_floats(value) if special_floats else value
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"not valid JSON ({str(error)[:120]})",
             where=where,
             hint="The file is damaged: download it again.",
         ) from error
-    return value
 
 
 def _is_index(value: object) -> bool:

@@ -38,17 +38,26 @@ IGNORED = frozenset(
     )
 )  # fmt: skip
 
+_NOT_RECORDED = ("auto_map", "id2label", "label2id", "_name_or_path", "transformers_version")
+
 Config = Mapping[str, Any]
 
 
 def snapshot(config: Config) -> dict[str, Any]:
-    """What an adapter records of a model config: all but code references and label maps."""
-    left_out = ("auto_map", "id2label", "label2id", "_name_or_path", "transformers_version")
-    return {key: value for key, value in config.items() if key not in left_out}
+    """What an adapter records of a model config: all but code references and label maps.
+
+    Nested configs lose theirs too: a vision model's labels alone can have 400 kB.
+    """
+    return {
+        key: snapshot(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in _NOT_RECORDED
+    }
 
 
 def config_differences(first: Config, second: Config) -> dict[str, list[Any]]:
     """Keys that matter and differ, with both values (``None``: absent)."""
+    first, second = snapshot(first), snapshot(second)
     return {
         key: [first.get(key), second.get(key)]
         for key in sorted({*first, *second})

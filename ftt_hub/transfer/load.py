@@ -108,7 +108,7 @@ def _first_error(failures: Failures) -> Iterator[None]:
 
 def _generation_config(adapter: Adapter, target: ModelHeaders) -> dict[str, Any] | None:
     """The fine-tuned model's generation config, else the target's."""
-    return adapter.config.generation_config or target.small_json("generation_config.json")
+    return adapter.config.generation_config or target.generation_config()
 
 
 def load_model(

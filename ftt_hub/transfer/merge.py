@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
+from ftt_hub.checkpoint.headers import ModelHeaders
 from ftt_hub.checkpoint.writer import CheckpointWriter, PlannedTensor
+from ftt_hub.support.model_files import GENERATION_CONFIG
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import staged_folder, writing
 from ftt_hub.tensors.dtypes import DType
 from ftt_hub.transfer.assemble import Assembler, Range, check_scale, ranges
+from ftt_hub.transfer.companions import companions
 from ftt_hub.transfer.plan import TensorPlan, TransferPlan
 from ftt_hub.transfer.prepare import Prepared
 from ftt_hub.transfer.result_config import with_changes, with_vocabulary
-from ftt_hub.transfer.rows import carries_tokenizer
 
 DEFAULT_SHARD_BYTES = 5 * 10**9
 
@@ -47,6 +47,7 @@ def merged_config(
 ) -> dict[str, object]:
     """The target's own `config.json`, with the fine-tuned structure, vocabulary size and dtype."""
     config: dict[str, object] = with_changes(target.config, plan.config)
+    config.pop("transformers_weights", None)  # the result's weights have names of their own
     if plan.rows is not None:
         config = with_vocabulary(config, plan.rows.rows)
     if dtype is not None:
@@ -56,29 +57,13 @@ def merged_config(
 
 
 def write_companions(out: Path, target: ModelHeaders, config: AdapterConfig, adapter: Path) -> None:
-    """Tokenizer, chat template and generation config of the result.
-
-    The adapter's files replace the target's: users expect the fine-tuned behaviour. Where the
-    adapter brings a vocabulary, no tokenizer file of the target stays beside it.
-    """
-    own = carries_tokenizer(config)
-    for name in (*TOKENIZER_FILES, *BEHAVIOUR_FILES):
-        data = None
-        if name in config.files:
-            data = (adapter / name).read_bytes()
-        elif not (own and name in TOKENIZER_FILES):
-            data = target.small_file(name)
-        if data is not None:
-            (out / name).write_bytes(data)
-    if config.generation_config and "generation_config.json" not in config.files:
+    """Tokenizer, processors, templates, code, licences and generation config of the result."""
+    for path, data in companions(target, config, adapter):
+        (out / path).parent.mkdir(exist_ok=True)
+        (out / path).write_bytes(data)
+    if config.generation_config and GENERATION_CONFIG not in config.files:
         text = json.dumps(config.generation_config, indent=2, sort_keys=True)
-        (out / "generation_config.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _copy_licences(target: Path, out: Path) -> None:
-    for path in target.iterdir():
-        if path.is_file() and path.stem.upper() in ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY"):
-            shutil.copyfile(path, out / path.name)
+        (out / GENERATION_CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def _write_weights(
@@ -141,6 +126,5 @@ def merge(
             text = json.dumps(merged_config(target.headers, plan, dtype), indent=2, sort_keys=True)
             (folder / "config.json").write_text(text + "\n", encoding="utf-8")
             write_companions(folder, target.headers, adapter.config, adapter.folder)
-            _copy_licences(checkpoint.folder, folder)
     changed = sum(t.is_changed for t in plan.tensors.values())
     return MergeResult(out, writer.total_size, len(planned), changed)

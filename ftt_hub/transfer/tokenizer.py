@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.artifact.adapter import Adapter
+from ftt_hub.checkpoint.chat_templates import tokenizer_templates
 from ftt_hub.checkpoint.resolve import model_folder
+from ftt_hub.transfer.companions import AdapterCompanions
 from ftt_hub.transfer.rows import carries_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_TEMPLATE = "chat_template.jinja"
 
 
 def load_tokenizer(adapter: Adapter, base_model: str | Path | None) -> PreTrainedTokenizerBase:
@@ -32,6 +32,9 @@ def load_tokenizer(adapter: Adapter, base_model: str | Path | None) -> PreTraine
     if not carries_tokenizer(adapter.config):
         folder, _, _ = model_folder(base_model or adapter.config.source_base.ref)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
-    if _TEMPLATE in adapter.config.files:
-        tokenizer.chat_template = (adapter.folder / _TEMPLATE).read_text(encoding="utf-8")
+    brought = AdapterCompanions(adapter.config, adapter.folder)
+    templates = dict(tokenizer_templates(brought.read, brought.paths))
+    if templates:
+        only = templates.get("default") if len(templates) == 1 else None
+        tokenizer.chat_template = templates if only is None else only
     return tokenizer

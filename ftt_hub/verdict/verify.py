@@ -17,7 +17,7 @@ from ftt_hub.artifact.folder import check_adapter
 from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import ModelHeaders
-from ftt_hub.checkpoint.remote import RemoteModel, without_large_tokenizer
+from ftt_hub.checkpoint.remote import PickledWeightsError, RemoteModel, without_large_tokenizer
 from ftt_hub.checkpoint.resolve import open_model, read_headers
 from ftt_hub.errors import FttError
 from ftt_hub.registry.open import adapter_folder, adapter_headers, open_adapter
@@ -183,6 +183,8 @@ def _by_sketch(adapter: AdapterHeaders, target: PathLike) -> Verdict:
             size = RemoteModel(ref.name, ref.revision).headers.nbytes
             whole = format_bytes(size)
             warn_caller(f"{ref}: the server ignores ranges; downloading all {whole} of it")
+        except PickledWeightsError as error:
+            warn_caller(f"{error.where}: a pickle, downloaded whole to be read")
     checkpoint, headers = open_model(target)
     with checkpoint:
         return _verdict(examine(adapter, checkpoint, headers, plan_for(adapter, headers)))

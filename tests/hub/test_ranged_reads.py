@@ -172,7 +172,7 @@ def test_what_was_read_once_is_read_offline_again(
 def test_a_model_without_safetensors_is_told_so(client: HubServer, first: Path) -> None:
     HubRegistry().publish(first, "org/tiny-tr")
     client.commit("org/empty", {"config.json": b"{}"})
-    with pytest.raises(FttError, match="no weights found"):
+    with pytest.raises(FttError, match="no weights that transformers loads"):
         check("org/tiny-tr", "org/empty")
 
 

@@ -11,7 +11,7 @@ from ftt_hub.artifact.folder import list_files
 from ftt_hub.artifact.manifest import Fidelity
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.codecs.quantized import QuantizedCodec
-from ftt_hub.extraction.behaviour import write_travelling
+from ftt_hub.extraction.travelling import write_travelling
 from ftt_hub.extraction.trials.bench import Bench
 from ftt_hub.extraction.trials.draft import Draft
 from ftt_hub.extraction.trials.search import run
