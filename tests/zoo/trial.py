@@ -1,0 +1,96 @@
+"""One architecture in one variant: run the product and compare its results with the truth."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ftt_hub
+from ftt_hub import FttError
+from zoo.spellings import VARIANTS, Case, NotApplicable, Trio, unprefixed
+from zoo.truth import Family, faults
+from zoo.weights import Loaded, load
+
+RIGHT, REFUSED, WRONG, CRASH, ABSENT = "right", "refused", "wrong", "crash", "absent"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one architecture in one variant."""
+
+    architecture: str
+    variant: str
+    outcome: str
+    detail: str = ""
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, as a row of the results file."""
+        return asdict(self)
+
+
+def _summary(found: dict[str, str]) -> str:
+    kinds = Counter(found.values())
+    parts = []
+    for kind, count in kinds.most_common(4):
+        name = next(n for n, k in found.items() if k == kind)
+        parts.append(f"{kind}: {count} ({name})")
+    return "; ".join(parts)
+
+
+def _config_faults(result: Loaded, case: Case) -> dict[str, str]:
+    tuned = case.family.tuned.config
+    found = {}
+    if case.labels and result.config.id2label != tuned.id2label:
+        found["config.id2label"] = "labels are not the fine-tune's"
+    if case.labels and result.config.architectures != tuned.architectures:
+        found["config.architectures"] = "class is not the fine-tune's"
+    return found
+
+
+def _result(case: Case, trio: Trio, adapter: Path, target: Path, family: Family) -> str:
+    out = adapter.with_name(f"{adapter.name}-on-{target.name}")
+    ftt_hub.apply(str(adapter), target, out, workers=1)
+    if case.prefix:
+        unprefixed(out, case.prefix)
+    try:
+        result = load(trio.loader, out)
+    except Exception as error:
+        return f"result does not load: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    found = faults(result, family, added_tokens=case.added_tokens)
+    return _summary(found | _config_faults(result, case))
+
+
+def _judged(case: Case, trio: Trio, variant: str) -> tuple[str, str]:
+    adapter = trio.folder(f"adapter-{variant}")
+    ftt_hub.extract(case.source, case.tuned, adapter, codec="exact", workers=1)
+    itself = _result(case, trio, adapter, case.source, case.family.on_itself)
+    moved = _result(case, trio, adapter, case.target, case.family)
+    parts = [f"on the source base: {itself}"] if itself else []
+    parts += [f"on the target: {moved}"] if moved else []
+    return (WRONG, " | ".join(parts)) if parts else (RIGHT, "")
+
+
+def _where(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def trial(trio: Trio, variant: str) -> Outcome:
+    """Run one variant; never raises what the product raises."""
+    start = time.perf_counter()
+    try:
+        outcome, detail = _judged(VARIANTS[variant](trio), trio, variant)
+    except NotApplicable as error:
+        outcome, detail = ABSENT, str(error)
+    except FttError as error:
+        outcome, detail = REFUSED, f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        outcome, detail = CRASH, f"{type(error).__name__} at {_where(error)}: {text}"
+    seconds = round(time.perf_counter() - start, 2)
+    return Outcome(trio.architecture.name, variant, outcome, detail, seconds)
