@@ -11,10 +11,10 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
-from zoo.overrides import OVERRIDES
+from zoo.overrides import INITIAL, OVERRIDES
 from zoo.shrink import shrunk
 
-LARGEST = 1_000_000  # parameters; twice as many bytes in bf16
+LARGEST = 1_100_000  # parameters; twice as many bytes in bf16
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Architecture:
     def config(self) -> Any:
         """A tiny config, as the auto class takes it."""
         changes = OVERRIDES.get(self.model_type, {}) | OVERRIDES.get(self.name, {})
-        config = shrunk(transformers.CONFIG_MAPPING[self.model_type](), changes, [])
+        large = transformers.CONFIG_MAPPING[self.model_type](**INITIAL.get(self.model_type, {}))
+        config = shrunk(large, changes, [])
         class_names = self.mapping.model_types[self.model_type]
         if not isinstance(class_names, str):
             config.architectures = [class_names[0]]

@@ -51,7 +51,8 @@ class Results:
         """Read what is there."""
         self.path = path
         lines = path.read_text().splitlines() if path.exists() else []
-        self.rows = {(r["architecture"], r["variant"]): r for r in map(json.loads, lines)}
+        rows = [row for row in map(json.loads, lines) if row["outcome"] != UNBUILT]
+        self.rows = {(row["architecture"], row["variant"]): row for row in rows}
 
     def add(self, outcome: Outcome) -> None:
         """Append one outcome."""

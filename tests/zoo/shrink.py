@@ -19,8 +19,8 @@ RULES: list[tuple[str, Callable[[int], int]]] = [
     for pattern, rule in [
         (r"^num_labels$|^id2label", lambda n: n),
         (r"(^|_)(in|num|image|input)_channels$|frame|temporal", lambda n: n),
-        (r"codebook_size$|num_image_embeddings", lambda _: 64),
-        (r"layers?(_per_.*)?$|n_layer|depths?$|num_blocks|stage_num|blocks$|res_blocks|repeats$",
+        (r"codebook_size$|num_image_embeddings|num_embeddings$", lambda _: 64),
+        (r"layers?(_per_.*)?$|^n_layer|depths?$|num_blocks|stage_num|blocks$|res_blocks|repeats$",
          lambda n: min(n, 2)),
         (r"type_vocab_size$", lambda n: min(n, 16)),
         (r"vocab_size|group_vocab$|codebook_size$|size_base$", lambda _: VOCABULARY),
@@ -40,11 +40,11 @@ RULES: list[tuple[str, Callable[[int], int]]] = [
         (r"pos.*emb.*(height|width)|posemb_grid", lambda n: min(n, 4)),
         (r"max_.*pos|n_positions|max_seq|n_ctx|position_embedding(s|_size)$|context_length|"
          r"max_.*embeddings|max_(rel|pos)", lambda n: min(n, 64)),
-        (r"key_?value_heads|kv_heads|key_heads|query_groups", lambda n: min(n, 2)),
         (r"mamba_(n|num)_heads", lambda _: 8),
-        (r"attention_heads_per_layer|heads?$", lambda n: 4 if n > 3 else min(n, 2)),
+        (r"key_?value_heads|kv_heads|key_heads|query_groups", lambda n: min(n, 2)),
+        (r"attention_heads_per_layer|heads$|n_head$", lambda n: 4 if n > 3 else min(n, 2)),
         (r"head_?dim|d_kv$|d_head$|dim_head|kv_channels|head_size|key_dim", lambda _: 8),
-        (r"lora_?rank|lowrank|_rank$", lambda _: 16),
+        (r"lora_?rank|lowrank|_rank$|codebook_dim|^d_rel", lambda _: 16),
         (r"mlp_ratio|expand|expansion|mult", lambda n: min(n, 2)),
         (r"intermediate|inner|ffn|d_ff|dff|dim_ff|feed_?forward|mlp_dim|(^|_)ff_", lambda _: 64),
         (r"hidden|d_model|embd|embed_dim|emb_dim|embedding_dim|embedding_size|^dim$|width|"
@@ -128,8 +128,13 @@ def _layer_count(config: PreTrainedConfig) -> int:
     return 0
 
 
-def _default_is_none(field: dataclasses.Field[Any]) -> bool:
-    return field.default is None and field.default_factory is dataclasses.MISSING
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int
 
 
 def shrunk(config: PreTrainedConfig, changes: Mapping[str, Any], used: list[str]) -> PreTrainedConfig:
@@ -151,9 +156,11 @@ def shrunk(config: PreTrainedConfig, changes: Mapping[str, Any], used: list[str]
             values[name] = shrunk(value, inner, used)
             continue
         small = _smaller(name, value, used, layers)
-        if small != value:
-            late = name in fields and _default_is_none(fields[name])
-            (derived if late else values)[name] = small
+        default = _default(fields[name]) if name in fields else value
+        if default is None and small != value:
+            derived[name] = small
+        elif default is not None and small != default and (small != value or _is_size(value)):
+            values[name] = small
     small_config = kind(**{**values, **own})
     too_large = {
         name: value
