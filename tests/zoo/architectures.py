@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,30 +42,47 @@ class Mapping:
 
 MAPPINGS = [
     Mapping("causal", "Causal LM", "CAUSAL_LM", "AutoModelForCausalLM", has_text=True),
-    Mapping("seq2seq", "Seq2seq LM", "SEQ_TO_SEQ_CAUSAL_LM", "AutoModelForSeq2SeqLM", has_text=True),
+    Mapping(
+        "seq2seq", "Seq2seq LM", "SEQ_TO_SEQ_CAUSAL_LM", "AutoModelForSeq2SeqLM", has_text=True
+    ),
     Mapping("masked", "Masked LM", "MASKED_LM", "AutoModelForMaskedLM", has_text=True),
     Mapping(
-        "classification", "Sequence classification", "SEQUENCE_CLASSIFICATION",
-        "AutoModelForSequenceClassification", has_text=True, has_labels=True,
+        "classification",
+        "Sequence classification",
+        "SEQUENCE_CLASSIFICATION",
+        "AutoModelForSequenceClassification",
+        has_text=True,
+        has_labels=True,
     ),
     Mapping(
-        "image-text", "Image-text-to-text", "IMAGE_TEXT_TO_TEXT", "AutoModelForImageTextToText",
+        "image-text",
+        "Image-text-to-text",
+        "IMAGE_TEXT_TO_TEXT",
+        "AutoModelForImageTextToText",
         has_text=True,
     ),
-    Mapping("speech", "Speech-to-text", "SPEECH_SEQ_2_SEQ", "AutoModelForSpeechSeq2Seq", has_text=True),
+    Mapping(
+        "speech", "Speech-to-text", "SPEECH_SEQ_2_SEQ", "AutoModelForSpeechSeq2Seq", has_text=True
+    ),
     Mapping("ctc", "Speech, CTC", "CTC", "AutoModelForCTC"),
     Mapping(
-        "audio", "Audio classification", "AUDIO_CLASSIFICATION", "AutoModelForAudioClassification",
+        "audio",
+        "Audio classification",
+        "AUDIO_CLASSIFICATION",
+        "AutoModelForAudioClassification",
         has_labels=True,
     ),
     Mapping(
-        "image", "Image classification", "IMAGE_CLASSIFICATION", "AutoModelForImageClassification",
+        "image",
+        "Image classification",
+        "IMAGE_CLASSIFICATION",
+        "AutoModelForImageClassification",
         has_labels=True,
     ),
-]  # fmt: skip
+]
 
 
-class NotBuilt(Exception):
+class NotBuiltError(Exception):
     """The architecture cannot be built here; the message says why."""
 
 
@@ -83,7 +101,8 @@ class Architecture:
     def config(self) -> Any:
         """A tiny config, as the auto class takes it."""
         changes = OVERRIDES.get(self.model_type, {}) | OVERRIDES.get(self.name, {})
-        large = transformers.CONFIG_MAPPING[self.model_type](**INITIAL.get(self.model_type, {}))
+        initial = copy.deepcopy(INITIAL.get(self.model_type, {}))  # transformers takes them apart
+        large = transformers.CONFIG_MAPPING[self.model_type](**initial)
         config = shrunk(large, changes, [])
         class_names = self.mapping.model_types[self.model_type]
         if not isinstance(class_names, str):
@@ -94,18 +113,31 @@ class Architecture:
         """A tiny model with random weights in bf16.
 
         Raises:
-            NotBuilt: transformers cannot build it here, or it is too large.
+            NotBuiltError: transformers cannot build it here, or it is too large.
         """
         try:
             config = self.config()
-            with torch.device("meta"):
-                size = sum(p.numel() for p in self.mapping.loader.from_config(config).parameters())
-            if size > LARGEST:
-                raise ValueError(f"{size:,} parameters")
-            torch.manual_seed(0)
-            return self.mapping.loader.from_config(config).eval()
+            size = self._size(config)
+            if size <= LARGEST:
+                torch.manual_seed(0)
+                return self.mapping.loader.from_config(config).eval()
         except Exception as error:
-            raise NotBuilt(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
+            raise NotBuiltError(
+                " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            ) from error
+        raise NotBuiltError(f"{size:,} parameters")
+
+    @property
+    def can_be_built(self) -> bool:
+        """Whether transformers builds it here, small."""
+        try:
+            return self._size(self.config()) <= LARGEST
+        except Exception:
+            return False
+
+    def _size(self, config: Any) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.mapping.loader.from_config(config).parameters())
 
 
 @functools.cache
@@ -119,7 +151,7 @@ def selected(patterns: list[str]) -> Iterator[Architecture]:
     for architecture in architectures():
         name = architecture.name
         if not patterns or any(
-            name == p or name.startswith(p) and p.endswith("/") or name.endswith(f"/{p}")
+            name == p or (name.startswith(p) and p.endswith("/")) or name.endswith(f"/{p}")
             for p in patterns
         ):
             yield architecture

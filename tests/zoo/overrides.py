@@ -1,4 +1,4 @@
-"""Values that the rules cannot guess, by model type: constraints between fields, missing defaults."""
+"""Values that the rules cannot guess: constraints between fields, missing defaults."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ _DENSE = {"head_dim": 8}
 _ROPE = {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _ASSISTANT = {"num_kv_shared_layers": 1, "layer_types": ["full_attention"] * 2}
-_GEMMA3N = {"num_kv_shared_layers": 0, "intermediate_size": [64, 64],
-            "layer_types": ["sliding_attention", "full_attention"]}
+_GEMMA3N = {
+    "num_kv_shared_layers": 0,
+    "intermediate_size": [64, 64],
+    "layer_types": ["sliding_attention", "full_attention"],
+}
 _ZAMBA = {
     "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
     "num_hidden_layers": 3,
@@ -48,11 +51,15 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "fun_asr_nano": {"adaptor_config.intermediate_size": 8},
     "gemma3n": _inside(_GEMMA3N),
     "gemma3n_text": _GEMMA3N,
-    "gemma4_assistant": _inside(_ASSISTANT),
+    "gemma4_assistant": {"text_config.num_kv_shared_layers": 2},
     "gemma4_unified_assistant": _inside(_ASSISTANT),
     "glm5_next": {"text_config.num_key_value_heads": 4, "text_config.index_kpool": 2},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "granite4_vision": {"deepstack_layer_map": [[0, 0]], "vision_config.hidden_size": 64, "downsample_rate": "1/2"},
+    "granite4_vision": {
+        "deepstack_layer_map": [[0, 0]],
+        "vision_config.hidden_size": 64,
+        "downsample_rate": "1/2",
+    },
     "hiera": {"embed_dim": 8, "num_heads": [1, 1, 2, 2]},
     "hunyuan_v1_dense": _DENSE,
     "hunyuan_v1_moe": _DENSE,
@@ -83,7 +90,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "swin": {"embed_dim": 8, "num_heads": [1, 1, 2, 2]},
     "swinv2": {"embed_dim": 8, "num_heads": [1, 1, 2, 2]},
     "vibevoice": _inside(_VIBE, "audio_config.") | _inside(_VIBE, "semantic_model_config."),
-    "vibevoice_asr": _inside(_VIBE, "acoustic_tokenizer_encoder_config.") | _inside(_VIBE, "semantic_tokenizer_encoder_config."),
+    "vibevoice_asr": _inside(_VIBE, "acoustic_tokenizer_encoder_config.")
+    | _inside(_VIBE, "semantic_tokenizer_encoder_config."),
     "wav2vec2-bert": _CTC,
     "wav2vec2-conformer": _CTC,
     "zamba": _ZAMBA,
@@ -91,7 +99,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 
 # What the class needs before a default instance exists at all.
+_DECODER = {"model_type": "bert", "is_decoder": True, "add_cross_attention": True}
 INITIAL: dict[str, dict[str, Any]] = {
+    "encoder-decoder": {"encoder": {"model_type": "bert"}, "decoder": _DECODER},
+    "speech-encoder-decoder": {"encoder": {"model_type": "wav2vec2"}, "decoder": _DECODER},
+    "vision-encoder-decoder": {"encoder": {"model_type": "vit"}, "decoder": _DECODER},
     "gemma4_assistant": {
         "text_config": {
             "model_type": "gemma4_text",

@@ -15,50 +15,58 @@ SPECIAL_IDS = 64  # ids of image, audio and other marks start here
 
 # The first pattern that a field's name contains decides; an int or each int of a list is given.
 RULES: list[tuple[str, Callable[[int], int]]] = [
-    (pattern, rule)
-    for pattern, rule in [
-        (r"^num_labels$|^id2label", lambda n: n),
-        (r"(^|_)(in|num|image|input)_channels$|frame|temporal", lambda n: n),
-        (r"codebook_size$|num_image_embeddings|num_embeddings$", lambda _: 64),
-        (r"layers?(_per_.*)?$|^n_layer|depths?$|num_blocks|stage_num|blocks$|res_blocks|repeats$",
-         lambda n: min(n, 2)),
-        (r"type_vocab_size$", lambda n: min(n, 16)),
-        (r"vocab_size|group_vocab$|codebook_size$|size_base$", lambda _: VOCABULARY),
-        (r"mrope_section", lambda n: 1 if n < 24 else 2),
-        (r"offset$", lambda n: min(n, 1)),
-        (r"period$", lambda n: min(n, 2)),
-        (r"sr_ratios|reduction_ratios", lambda n: min(n, 2)),
-        (r"^reduction|ratio_", lambda n: n),
-        (r"theta|factor|^seed$|rms|eps|sampling_rate|_index_|label", lambda n: n),
-        (r"experts_per_tok|expert_top|top_?k|moe_k$", lambda n: min(n, 2)),
-        (r"topk_group|^n_group$|expert_group|num_expert_group", lambda _: 1),
-        (r"shared_expert(s)?$|zero_expert_num", lambda n: min(n, 1)),
-        (r"expert.*(size|dim)|moe.*(size|dim)", lambda _: 16),
-        (r"experts$", lambda _: 4),
-        (r"conv_pos_embedding_groups|^num_groups$|(^|_)n_groups$|mamba_ngroups", lambda n: min(n, 2)),
-        (r"conv_pos_embeddings$", lambda n: min(n, 16)),
-        (r"pos.*emb.*(height|width)|posemb_grid", lambda n: min(n, 4)),
-        (r"max_.*pos|n_positions|max_seq|n_ctx|position_embedding(s|_size)$|context_length|"
-         r"max_.*embeddings|max_(rel|pos)", lambda n: min(n, 64)),
-        (r"mamba_(n|num)_heads", lambda _: 8),
-        (r"key_?value_heads|kv_heads|key_heads|query_groups", lambda n: min(n, 2)),
-        (r"attention_heads_per_layer|heads$|n_head$", lambda n: 4 if n > 3 else min(n, 2)),
-        (r"head_?dim|d_kv$|d_head$|dim_head|kv_channels|head_size|key_dim", lambda _: 8),
-        (r"lora_?rank|lowrank|_rank$|codebook_dim|^d_rel", lambda _: 16),
-        (r"mlp_ratio|expand|expansion|mult", lambda n: min(n, 2)),
-        (r"intermediate|inner|ffn|d_ff|dff|dim_ff|feed_?forward|mlp_dim|(^|_)ff_", lambda _: 64),
-        (r"hidden|d_model|embd|embed_dim|emb_dim|embedding_dim|embedding_size|^dim$|width|"
-         r"proj.*dim|proj.*size|pooler|output_dim|emb_size|latent.*size|out_channels|"
-         r"cross_hidden|_size_mlp|channels|embed_dims|embeds?_size|dim$", lambda _: 32),
-        (r"state_size|d_state", lambda _: 8),
-        (r"image_size|img_size|input_size|resolution|crop", lambda _: 32),
-        (r"patch_size|patch_dim", lambda n: min(n, 8)),
-        (r"num_patches|image_tokens|mm_tokens|latents|query_tokens|seq_length|query_num", lambda n: min(n, 4)),
-        (r"mel_bins|feat_per_channel|input_dim", lambda n: min(n, 16)),
-        (r"window|attn_chunk|local_radius|block_size|context_size", lambda n: min(n, 8)),
-        (r"buckets|num_codevectors|max_distance|num_hash|num_frames|pos_bins", lambda n: min(n, 16)),
-    ]
-]  # fmt: skip
+    (r"^num_labels$|^id2label", lambda n: n),
+    (r"(^|_)(in|num|image|input)_channels$|frame|temporal", lambda n: n),
+    (r"codebook_size$|num_image_embeddings|num_embeddings$", lambda _: 64),
+    (
+        r"layers?(_per_.*)?$|^n_layer|depths?$|num_blocks|stage_num|blocks$|res_blocks|repeats$",
+        lambda n: min(n, 2),
+    ),
+    (r"type_vocab_size$", lambda n: min(n, 16)),
+    (r"vocab_size|group_vocab$|codebook_size$|size_base$", lambda _: VOCABULARY),
+    (r"mrope_section", lambda n: 1 if n < 24 else 2),
+    (r"offset$", lambda n: min(n, 1)),
+    (r"period$", lambda n: min(n, 2)),
+    (r"sr_ratios|reduction_ratios", lambda n: min(n, 2)),
+    (r"^reduction|ratio_", lambda n: n),
+    (r"theta|factor|^seed$|rms|eps|sampling_rate|_index_|label", lambda n: n),
+    (r"experts_per_tok|expert_top|top_?k|moe_k$", lambda n: min(n, 2)),
+    (r"topk_group|^n_group$|expert_group|num_expert_group", lambda _: 1),
+    (r"shared_expert(s)?$|zero_expert_num", lambda n: min(n, 1)),
+    (r"expert.*(size|dim)|moe.*(size|dim)", lambda _: 16),
+    (r"experts$", lambda _: 4),
+    (r"embedding_groups|^num_groups$|(^|_)n_groups$|mamba_ngroups", lambda n: min(n, 2)),
+    (r"conv_pos_embeddings$", lambda n: min(n, 16)),
+    (r"pos.*emb.*(height|width)|posemb_grid", lambda n: min(n, 4)),
+    (
+        r"max_.*pos|n_positions|max_seq|n_ctx|position_embedding(s|_size)$|context_length|"
+        r"max_.*embeddings|max_(rel|pos)",
+        lambda n: min(n, 64),
+    ),
+    (r"mamba_(n|num)_heads", lambda _: 8),
+    (r"key_?value_heads|kv_heads|key_heads|query_groups", lambda n: min(n, 2)),
+    (r"attention_heads_per_layer|heads$|n_head$", lambda n: 4 if n > 3 else min(n, 2)),
+    (r"head_?dim|d_kv$|d_head$|dim_head|kv_channels|head_size|key_dim", lambda _: 8),
+    (r"lora_?rank|lowrank|_rank$|codebook_dim|^d_rel", lambda _: 16),
+    (r"mlp_ratio|expand|expansion|mult", lambda n: min(n, 2)),
+    (r"intermediate|inner|ffn|d_ff|dff|dim_ff|feed_?forward|mlp_dim|(^|_)ff_", lambda _: 64),
+    (
+        r"hidden|d_model|embd|embed_dim|emb_dim|embedding_dim|embedding_size|^dim$|width|"
+        r"proj.*dim|proj.*size|pooler|output_dim|emb_size|latent.*size|out_channels|"
+        r"cross_hidden|_size_mlp|channels|embed_dims|embeds?_size|dim$",
+        lambda _: 32,
+    ),
+    (r"state_size|d_state", lambda _: 8),
+    (r"image_size|img_size|input_size|resolution|crop", lambda _: 32),
+    (r"patch_size|patch_dim", lambda n: min(n, 8)),
+    (
+        r"num_patches|image_tokens|mm_tokens|latents|query_(tokens|num)|seq_length",
+        lambda n: min(n, 4),
+    ),
+    (r"mel_bins|feat_per_channel|input_dim", lambda n: min(n, 16)),
+    (r"window|attn_chunk|local_radius|block_size|context_size", lambda n: min(n, 8)),
+    (r"buckets|num_codevectors|max_distance|num_hash|pos_bins", lambda n: min(n, 16)),
+]
 
 
 def _small(name: str, value: int) -> int:
@@ -74,12 +82,14 @@ _LAYER_NUMBERS = re.compile(
     r"index(es)?$|indices$|layer_ids$|target_layers$|feature_layers?$|idxs$|attention_layers$|"
     r"mlp_only_layers|no_rope_layers$|subsample_layers|moe_layers|source_layers|scaling_layers"
 )
-_LEFT = re.compile(r"^(out_features|out_indices|stage_names|_out.*|id2label|label2id|architectures)$")
+_LEFT = re.compile(
+    r"^(out_features|out_indices|stage_names|_out.*|id2label|label2id|architectures)$"
+)
 
 
 def _small_id(name: str, value: int, used: list[str]) -> int:
     for word, number in _IDS.items():
-        if name.startswith(word) or name.startswith(f"forced_{word}"):
+        if name.startswith((word, f"forced_{word}")):
             return number
     if name not in used:
         used.append(name)
@@ -97,10 +107,13 @@ def _small_list(name: str, value: list[Any], layers: int) -> list[Any]:
     if _LAYER_NUMBERS.search(name) and flat:
         return [0, 1][: len(value)]
     return [
-        _small(name, item) if type(item) is int else
-        type(item)(_small_list(name, list(item), 0)) if isinstance(item, list | tuple) else item
+        _small(name, item)
+        if type(item) is int
+        else type(item)(_small_list(name, list(item), 0))
+        if isinstance(item, list | tuple)
+        else item
         for item in value
-    ]  # fmt: skip
+    ]
 
 
 def _smaller(name: str, value: Any, used: list[str], layers: int) -> Any:
@@ -120,6 +133,9 @@ def _smaller(name: str, value: Any, used: list[str], layers: int) -> Any:
     return value
 
 
+_AS_DICTS = ("encoder", "decoder")  # as older encoder-decoder configs insist on
+
+
 def _layer_count(config: PreTrainedConfig) -> int:
     for name in ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers"):
         value = vars(config).get(name)
@@ -137,7 +153,9 @@ def _is_size(value: Any) -> bool:
     return type(value) is int
 
 
-def shrunk(config: PreTrainedConfig, changes: Mapping[str, Any], used: list[str]) -> PreTrainedConfig:
+def shrunk(
+    config: PreTrainedConfig, changes: Mapping[str, Any], used: list[str]
+) -> PreTrainedConfig:
     """A tiny config of the same class.
 
     Args:
@@ -153,7 +171,8 @@ def shrunk(config: PreTrainedConfig, changes: Mapping[str, Any], used: list[str]
         value = vars(config).get(name)
         if isinstance(value, PreTrainedConfig):
             inner = {k.split(".", 1)[1]: v for k, v in changes.items() if k.startswith(f"{name}.")}
-            values[name] = shrunk(value, inner, used)
+            small_one = shrunk(value, inner, used)
+            values[name] = small_one.to_dict() if name in _AS_DICTS else small_one
             continue
         small = _smaller(name, value, used, layers)
         default = _default(fields[name]) if name in fields else value

@@ -24,7 +24,7 @@ LABELS = 5
 PREFIXES = ("_orig_mod.", "module.")
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """The variant says nothing new of this architecture; the message says why."""
 
 
@@ -133,7 +133,7 @@ def tied_copies(trio: Trio) -> Case:
     for name, tensor in trio.source.state_dict().items():
         shared.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
     if all(len(names) == 1 or key[0] == 0 for key, names in shared.items()):
-        raise NotApplicable("no tied tensors")
+        raise NotApplicableError("no tied tensors")
     whole = [revert_weight_conversion(m, dict(m.state_dict())) for m in (trio.source, trio.target)]
     source = trio.write(trio.source, whole[0], "tied-s", pickled=True)
     return replace(trio.plain, source=source, target=trio.write(trio.target, whole[1], "tied-t"))
@@ -144,9 +144,9 @@ def _run_time(trio: Trio, which: dict[str, Any]) -> dict[str, Path]:
     for role, model in which.items():
         folder = trio.save(model, f"names-{role}", save_original_format=False)
         if _header(folder) == _header(getattr(trio.plain, role)):
-            raise NotApplicable("run-time names are the original ones")
+            raise NotApplicableError("run-time names are the original ones")
         if _unlike(model.state_dict(), load(trio.loader, folder)) - trio.plain.family.ignored:
-            raise NotApplicable("transformers does not read its own run-time names")
+            raise NotApplicableError("transformers does not read its own run-time names")
         folders[role] = folder
     return folders
 
@@ -164,18 +164,25 @@ def names_of_bases(trio: Trio) -> Case:
 def two_tokens(trio: Trio) -> Case:
     """The fine-tune has two more tokens."""
     if not trio.architecture.mapping.has_text:
-        raise NotApplicable("no tokenizer")
+        raise NotApplicableError("no tokenizer")
     tuned = copy.deepcopy(trio.tuned)
     try:
         if tuned.get_input_embeddings().weight.shape[0] != len(WORDS):
-            raise NotApplicable("the vocabulary has another size than the tokenizer")
+            raise NotApplicableError("the vocabulary has another size than the tokenizer")
         tuned.resize_token_embeddings(len(WORDS) + len(ADDED), mean_resizing=False)
         folder = trio.save(tuned, "tokens-f", [*WORDS, *ADDED])
         read = load(trio.loader, folder)
-    except (NotImplementedError, AttributeError, ValueError, RuntimeError, TypeError, IndexError) as e:
-        raise NotApplicable(f"transformers does not resize it: {e}"[:120]) from e
+    except (
+        NotImplementedError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        IndexError,
+    ) as e:
+        raise NotApplicableError(f"transformers does not resize it: {e}"[:120]) from e
     if _unlike(tuned.state_dict(), read) - trio.plain.family.ignored:
-        raise NotApplicable("transformers does not read the resized model back")
+        raise NotApplicableError("transformers does not read the resized model back")
     family = replace(trio.plain.family, tuned=read)
     return replace(trio.plain, tuned=folder, family=family, added_tokens=True)
 
@@ -183,7 +190,7 @@ def two_tokens(trio: Trio) -> Case:
 def new_labels(trio: Trio) -> Case:
     """The fine-tune has five labels with names, base and target two."""
     if not trio.architecture.mapping.has_labels:
-        raise NotApplicable("no labels")
+        raise NotApplicableError("no labels")
     config = copy.deepcopy(trio.tuned.config)
     config.id2label = {i: f"topic {i}" for i in range(LABELS)}
     config.label2id = {name: i for i, name in config.id2label.items()}
@@ -195,7 +202,7 @@ def new_labels(trio: Trio) -> Case:
             if name in old and old[name].shape == tensor.shape:
                 tensor.copy_(old[name])
     if all(old[n].shape == new[n].shape for n in old if n in new):
-        raise NotApplicable("no tensor depends on the labels")
+        raise NotApplicableError("no tensor depends on the labels")
     tuned.config.architectures = [type(tuned).__name__]
     folder = trio.save(tuned, "labels-f")
     family = replace(trio.plain.family, tuned=load(trio.loader, folder))
@@ -205,15 +212,15 @@ def new_labels(trio: Trio) -> Case:
 def headless(trio: Trio) -> Case:
     """Base and target without the head and its prefix, the fine-tune with it."""
     if not (trio.architecture.mapping.has_labels or trio.architecture.mapping.key == "ctc"):
-        raise NotApplicable("the head is the language model's")
+        raise NotApplicableError("the head is the language model's")
     if trio.source.base_model is trio.source:
-        raise NotApplicable("no base model inside")
+        raise NotApplicableError("no base model inside")
     bases = [m.base_model for m in (trio.source, trio.target)]
     try:
         folders = [trio.save(m, n) for m, n in zip(bases, ("base-s", "base-t"), strict=True)]
         read = [load(trio.loader, folder) for folder in folders]
     except Exception as e:
-        raise NotApplicable(f"transformers does not write the base model: {e}"[:120]) from e
+        raise NotApplicableError(f"transformers does not write the base model: {e}"[:120]) from e
     family = replace(trio.plain.family, source=read[0], target=read[1])
     return replace(trio.plain, source=folders[0], target=folders[1], family=family, labels=True)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 import ftt_hub
 from ftt_hub import FttError
-from zoo.spellings import VARIANTS, Case, NotApplicable, Trio, unprefixed
+from zoo.spellings import VARIANTS, Case, NotApplicableError, Trio, unprefixed
 from zoo.truth import Family, faults
-from zoo.weights import Loaded, load
+from zoo.weights import Loaded, load, loaded
 
 RIGHT, REFUSED, WRONG, CRASH, ABSENT = "right", "refused", "wrong", "crash", "absent"
 
@@ -27,6 +29,7 @@ class Outcome:
     outcome: str
     detail: str = ""
     seconds: float = 0.0
+    transformers: str = transformers.__version__
 
     def as_json(self) -> dict[str, Any]:
         """The fields, as a row of the results file."""
@@ -65,13 +68,44 @@ def _result(case: Case, trio: Trio, adapter: Path, target: Path, family: Family)
     return _summary(found | _config_faults(result, case))
 
 
-def _judged(case: Case, trio: Trio, variant: str) -> tuple[str, str]:
+def _streamed(case: Case, trio: Trio, adapter: Path) -> str:
+    """The model that the Auto class of the product loads."""
+    name = trio.architecture.mapping.auto_class.replace("AutoModel", "AutoTransferModel")
+    loader = getattr(ftt_hub, name, None)
+    if loader is None or case.prefix:  # transformers cannot load a target with a prefix either
+        return ""
+    made = loader.from_pretrained(
+        str(adapter), base_model=case.target, dtype="auto", output_loading_info=True
+    )
+    found = faults(loaded(*made), case.family, added_tokens=case.added_tokens)
+    return _summary(found | _config_faults(loaded(*made), case))
+
+
+def _in_memory(case: Case, trio: Trio, adapter: Path) -> str:
+    """The target in memory after `apply_to`, and its own bits again after `remove_from`."""
+    if case.prefix or case.labels or case.added_tokens:  # a model in memory keeps its shape
+        return ""
+    made = trio.loader.from_pretrained(case.target, dtype="auto", output_loading_info=True)
+    opened = ftt_hub.TransferAdapter.from_pretrained(str(adapter))
+    opened.apply_to(made[0])
+    found = faults(loaded(*made), case.family)
+    opened.remove_from(made[0])
+    for name in faults(loaded(*made), replace(case.family, tuned=case.family.source)):
+        found.setdefault(name, "not as before after remove_from")
+    return _summary(found)
+
+
+def _judged(case: Case, trio: Trio, variant: str, ways: bool) -> tuple[str, str]:
     adapter = trio.folder(f"adapter-{variant}")
     ftt_hub.extract(case.source, case.tuned, adapter, codec="exact", workers=1)
-    itself = _result(case, trio, adapter, case.source, case.family.on_itself)
-    moved = _result(case, trio, adapter, case.target, case.family)
-    parts = [f"on the source base: {itself}"] if itself else []
-    parts += [f"on the target: {moved}"] if moved else []
+    checks = {
+        "on the source base": _result(case, trio, adapter, case.source, case.family.on_itself),
+        "on the target": _result(case, trio, adapter, case.target, case.family),
+    }
+    if ways:
+        checks["streamed"] = _streamed(case, trio, adapter)
+        checks["in memory"] = _in_memory(case, trio, adapter)
+    parts = [f"{where}: {fault}" for where, fault in checks.items() if fault]
     return (WRONG, " | ".join(parts)) if parts else (RIGHT, "")
 
 
@@ -80,12 +114,18 @@ def _where(error: BaseException) -> str:
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
-def trial(trio: Trio, variant: str) -> Outcome:
-    """Run one variant; never raises what the product raises."""
+def trial(trio: Trio, variant: str, *, ways: bool = False) -> Outcome:
+    """Run one variant; never raises what the product raises.
+
+    Args:
+        trio: The models of an architecture.
+        variant: A key of `VARIANTS`.
+        ways: Also load while transformers reads, and change a model in memory.
+    """
     start = time.perf_counter()
     try:
-        outcome, detail = _judged(VARIANTS[variant](trio), trio, variant)
-    except NotApplicable as error:
+        outcome, detail = _judged(VARIANTS[variant](trio), trio, variant, ways)
+    except NotApplicableError as error:
         outcome, detail = ABSENT, str(error)
     except FttError as error:
         outcome, detail = REFUSED, f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"

@@ -66,13 +66,19 @@ def expected(name: str, family: Family, added_tokens: bool) -> torch.Tensor:
 def _fault(name: str, got: torch.Tensor, right: torch.Tensor, family: Family) -> str:
     if got.shape != right.shape:
         return f"shape {tuple(got.shape)} for {tuple(right.shape)}"
-    for word, loaded in (("as in the target", family.target), ("as in the fine-tune", family.tuned)):
+    for word, loaded in (
+        ("as in the target", family.target),
+        ("as in the fine-tune", family.tuned),
+    ):
         value = loaded.state.get(name)
         if value is not None and value.shape == got.shape and torch.equal(value, got):
             return word
     t, f = family.target.state.get(name), family.tuned.state.get(name)
-    if t is not None and f is not None and t.shape == f.shape == got.shape and torch.allclose(
-        (t.double() + f.double()), got.double(), rtol=1e-2, atol=1e-3
+    if (
+        t is not None
+        and f is not None
+        and t.shape == f.shape == got.shape
+        and torch.allclose((t.double() + f.double()), got.double(), rtol=1e-2, atol=1e-3)
     ):
         return "target + whole fine-tune"
     return "other value"
@@ -94,6 +100,8 @@ def faults(result: Loaded, family: Family, *, added_tokens: bool = False) -> dic
             found[name] = "not in the result"
         elif name not in family.target.missing & family.tuned.missing:
             right = expected(name, family, added_tokens)
-            if right.shape != result.state[name].shape or not torch.equal(right, result.state[name]):
+            if right.shape != result.state[name].shape or not torch.equal(
+                right, result.state[name]
+            ):
                 found[name] = _fault(name, result.state[name], right, family)
     return found

@@ -27,7 +27,7 @@ def randomize(model: Any) -> None:
         start = torch.where(tensor.isfinite() & (tensor.abs() < 10), tensor.float(), 0.0)
         tensor.copy_(start + 0.02 * torch.randn(tensor.shape, generator=generator))
     for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
+        for parameter in module.parameters(recurse=False):
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(torch.bfloat16)
         for name, buffer in list(module.named_buffers(recurse=False)):
