@@ -114,6 +114,25 @@ def _where(error: BaseException) -> str:
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
+def _outcome(trio: Trio, variant: str, ways: bool) -> tuple[str, str]:
+    try:
+        case = VARIANTS[variant](trio)
+    except NotApplicableError as error:
+        return ABSENT, str(error)
+    except Exception as error:
+        return ABSENT, f"transformers cannot make it: {_line(error)}"
+    try:
+        return _judged(case, trio, variant, ways)
+    except FttError as error:
+        return REFUSED, _line(error)
+    except Exception as error:
+        return CRASH, f"{_where(error)}: {_line(error)}"
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+
+
 def trial(trio: Trio, variant: str, *, ways: bool = False) -> Outcome:
     """Run one variant; never raises what the product raises.
 
@@ -123,14 +142,6 @@ def trial(trio: Trio, variant: str, *, ways: bool = False) -> Outcome:
         ways: Also load while transformers reads, and change a model in memory.
     """
     start = time.perf_counter()
-    try:
-        outcome, detail = _judged(VARIANTS[variant](trio), trio, variant, ways)
-    except NotApplicableError as error:
-        outcome, detail = ABSENT, str(error)
-    except FttError as error:
-        outcome, detail = REFUSED, f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        outcome, detail = CRASH, f"{type(error).__name__} at {_where(error)}: {text}"
+    outcome, detail = _outcome(trio, variant, ways)
     seconds = round(time.perf_counter() - start, 2)
     return Outcome(trio.architecture.name, variant, outcome, detail, seconds)
