@@ -43,7 +43,7 @@ def main() -> int:
     arguments = _arguments()
     results = Results(arguments.results)
     if arguments.page:
-        runs = [r.latest for r in (results, *map(Results, arguments.older))]
+        runs = [r.latest for r in (results, *map(Results, arguments.older)) if r.all]
         arguments.page.write_text(page(runs))
         return 0
     chosen = arguments.variant or list(VARIANTS)

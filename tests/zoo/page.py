@@ -23,7 +23,7 @@ TITLES = {
 
 INTRODUCTION = """# Architectures: every model of transformers, in every spelling
 
-Made by `cd tests && python -m zoo --results zoo.jsonl`, and `--page` from its results; do not edit.
+Made by `make zoo` (`make zoo-oldest` first, for the oldest supported version); do not edit.
 For every architecture in nine auto mappings of transformers, the zoo builds three tiny random
 models in bf16: a source base, a fine-tune and a target. It writes their checkpoints in the variants
 below, makes an adapter, applies it to the target and to the source base, and loads the results with

@@ -144,4 +144,5 @@ def trial(trio: Trio, variant: str, *, ways: bool = False) -> Outcome:
     start = time.perf_counter()
     outcome, detail = _outcome(trio, variant, ways)
     seconds = round(time.perf_counter() - start, 2)
+    detail = detail.replace(f"{trio.root}/", "")
     return Outcome(trio.architecture.name, variant, outcome, detail, seconds)
