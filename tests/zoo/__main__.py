@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def main() -> int:
         for a in selected(arguments.only)
     ]
     todo = [(architecture, variants) for architecture, variants in work if variants]
+    todo.sort(key=lambda item: zlib.crc32(item[0].name.encode()))  # a part says something of all
     for outcome in run(todo, jobs=arguments.jobs, ways=arguments.ways):
         results.add(outcome)
         if outcome.outcome not in (RIGHT, ABSENT):

@@ -38,7 +38,8 @@ class Case:
     family: Family
     added_tokens: bool = False
     labels: bool = False
-    prefix: str = ""  # on every name of the target, which transformers does not read
+    prefix: str = ""  # on every name of one side
+    target_loads: bool = True  # transformers reads no names with a prefix
 
 
 @dataclass
@@ -225,7 +226,8 @@ def prefixed(trio: Trio) -> Case:
             save_file(state, folder / file.name, {"format": "pt"})
         else:
             (folder / file.name).write_bytes(file.read_bytes())
-    return replace(trio.plain, **{role: folder, "prefix": prefix if role == "target" else ""})
+    changes: dict[str, Any] = {role: folder}
+    return replace(trio.plain, **changes, prefix=prefix, target_loads=role != "target")
 
 
 # Each raises NotApplicableError, or what transformers raises: no variant calls the product.

@@ -72,18 +72,22 @@ def _streamed(case: Case, trio: Trio, adapter: Path) -> str:
     """The model that the Auto class of the product loads."""
     name = trio.architecture.mapping.auto_class.replace("AutoModel", "AutoTransferModel")
     loader = getattr(ftt_hub, name, None)
-    if loader is None or case.prefix:  # transformers cannot load a target with a prefix either
+    if loader is None or not case.target_loads:
         return ""
     made = loader.from_pretrained(
         str(adapter), base_model=case.target, dtype="auto", output_loading_info=True
     )
     found = faults(loaded(*made), case.family, added_tokens=case.added_tokens)
-    return _summary(found | _config_faults(loaded(*made), case))
+    if case.labels and made[0].config.id2label != case.family.tuned.config.id2label:
+        found["config.id2label"] = "labels are not the fine-tune's"
+    return _summary(found)
 
 
 def _in_memory(case: Case, trio: Trio, adapter: Path) -> str:
     """The target in memory after `apply_to`, and its own bits again after `remove_from`."""
-    if case.prefix or case.labels or case.added_tokens:  # a model in memory keeps its shape
+    if (
+        not case.target_loads or case.labels or case.added_tokens
+    ):  # a model in memory keeps its shape
         return ""
     made = trio.loader.from_pretrained(case.target, dtype="auto", output_loading_info=True)
     opened = ftt_hub.TransferAdapter.from_pretrained(str(adapter))
