@@ -6,6 +6,7 @@
 # make zoo    every architecture of transformers in every spelling, and its page in the docs
 # make zoo-oldest    the same with the oldest transformers that is supported
 # make test-olah    the read path against olah, a server from PyPI
+# make docs   the documentation site, in build/site
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,8 @@ PURE_TESTS := tests/tensors/test_delta.py tests/codecs tests/extraction/test_cod
 HUB_TESTS := tests/registry/test_registries.py tests/hub/test_ranged_reads.py \
   tests/hub/test_failures.py tests/catalogue/test_browse.py tests/cli/test_hub_cli.py
 
-.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah zoo zoo-oldest check bench install clean
+.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah zoo zoo-oldest check docs \
+  bench install clean
 
 install: $(STAMP)
 
@@ -46,8 +48,9 @@ study-small study: install
 	$(BIN)/python examples/controlled_study/run.py report build/study/$(STUDY).json \
 	  --out build/study/$(STUDY)
 
+# A worker per core; the tests of a file stay together, since they share what its fixtures build.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # What users have where there is no C compiler and no wheel: the same bits by NumPy.
 test-pure: install
@@ -94,6 +97,11 @@ test-olah: install
 
 check: install
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) scripts/check
+
+# Broken links, unknown anchors, missing references and anything loaded from elsewhere are errors.
+docs: install
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build
+	@echo "docs: build/site/index.html"
 
 bench: install
 	$(BIN)/python benchmarks/apply.py

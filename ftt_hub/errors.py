@@ -1,7 +1,5 @@
 """Every error a user can cause, in one tree.
 
-::
-
     FttError                    exit 1
     ├── CheckpointError         a model folder cannot be read
     │   └── NonFiniteError      NaN or infinity in a tensor

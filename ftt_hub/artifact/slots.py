@@ -9,6 +9,7 @@ of the earlier ones and writes its own.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from ftt_hub.artifact.index import TensorEntry, entry_from_json
 from ftt_hub.errors import IntegrityError
 from ftt_hub.support.closing import Closing
 from ftt_hub.support.staging import writing
+
+_RUN = re.compile(r"(\d+)(?:-\d+\.frames|\.journal)$")
+"""Names of the files of a run. A run that was killed early has a pack and no journal."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,13 @@ class SlotStore(Closing):
         self._finished: dict[int, tuple[TensorEntry, dict[str, object], Span | None]] = {}
         with writing(folder):
             folder.mkdir(exist_ok=True)
-            journals = sorted(folder.glob("*.journal"))
-        self._run = 1 + int(journals[-1].stem) if journals else 1
-        for path in journals:
-            self._read(path)
+            names = sorted(path.name for path in folder.iterdir())
+        self._run = 1 + max(
+            (int(match[1]) for name in names if (match := _RUN.match(name))), default=0
+        )
+        for name in names:
+            if name.endswith(".journal"):
+                self._read(folder / name)
 
     def _read(self, path: Path) -> None:
         """Take what an earlier run finished; its last line may be cut off."""

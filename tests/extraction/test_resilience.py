@@ -157,6 +157,32 @@ def test_resume_refuses_inputs_or_encoders_that_changed(
         ftt_hub.extract(big.source, big.tuned, out, resume=True)
 
 
+@pytest.mark.parametrize("runs", range(4))
+@pytest.mark.parametrize("commits", [0, 1], ids=["killed before a tensor was done", "after one"])
+def test_a_run_never_writes_into_the_files_of_an_earlier_one(
+    tmp_path: Path, runs: int, commits: int
+) -> None:
+    """A killed run may have left a pack and no journal; its number is taken all the same."""
+    block = Block(0, 8, 8, sha256(b"abcdefgh").hexdigest())
+    raw = RawTensor("BF16", sha256(b"").hexdigest())
+    entry = TensorEntry("a", DELTA, BF16, (8,), raw, raw, slot=1, codec="exact", blocks=(block,))
+    for _ in range(runs):
+        with SlotStore(tmp_path) as store, store.slot() as pack:
+            pack.write(b"12345678")
+            if commits:
+                store.commit(0, entry, {}, pack)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len([name for name in before if name.endswith(".frames")]) == runs
+    with SlotStore(tmp_path) as store, store.slot() as pack:
+        pack.write(b"abcdefgh")
+        store.commit(0, entry, {}, pack)
+    for name, data in before.items():
+        assert (tmp_path / name).read_bytes() == data
+    with SlotStore(tmp_path) as store:
+        span = store.span(0)
+    assert span.path.read_bytes()[span.start : span.start + span.length] == b"abcdefgh"
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_a_stopped_apply_leaves_no_model_and_a_second_one_succeeds(
     big: TinyFamily, tmp_path: Path, how: int

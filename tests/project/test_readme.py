@@ -1,79 +1,124 @@
-"""Cards are written by anyone: what registries read of them is checked, what they write is kept."""
+"""What README and documentation tell a user to type is what the program takes."""
 
 from __future__ import annotations
 
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
 
-from ftt_hub.artifact.card_editing import (
-    Deprecation,
-    History,
-    clean_reason,
-    history_from,
-    published_card,
-    sorted_versions,
-    split_card,
-)
+import click
+import pytest
+from click.testing import CliRunner
+from ftt_hub.cli.main import cli
+from models import make_family
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-TAGS = st.tuples(*[st.integers(0, 99)] * 3).map(lambda v: "v{}.{}.{}".format(*v))
-REASONS = st.text(min_size=1, max_size=40).map(clean_reason).filter(bool)
+import ftt_hub
 
-
-@given(st.dictionaries(st.sampled_from(["versions", "deprecated", "x"]), JSON) | JSON)
-def test_any_front_matter_gives_a_history_or_none(value: object) -> None:
-    found = history_from({"ftt_hub": value})
-    assert found is None or list(found.versions) == list(sorted_versions(found.versions))
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
+PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.sets(TAGS, max_size=4), st.dictionaries(TAGS, REASONS, max_size=3))
-def test_what_is_written_is_read_back(tags: set[str], reasons: dict[str, str]) -> None:
-    marked = {tag: Deprecation(reason, "v1.2.3") for tag, reason in reasons.items()}
-    history = History(sorted_versions(tags), marked)
-    card = published_card(b"---\nlanguage: [no]\n---\n\n# Title\n", "org/name", history)
-    front, body = split_card(card)
-    assert body == "\n# Title\n"
-    assert (history_from(front) or History()) == history
+def blocks(page: str, *languages: str) -> list[str]:
+    """The code blocks of a page in one of the languages."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [code for language, code in FENCE.findall(text) if language in languages]
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_can_be_published_as_a_card(data: bytes) -> None:
-    once = published_card(data, "org/name", History(("v1.0.0",)))
-    assert published_card(once, "org/name", History(("v1.0.0",))) == once
-    assert history_from(split_card(once)[0]) == History(("v1.0.0",))
+def typed(page: str) -> Iterator[list[str]]:
+    """The words of every command line on a page, comments left out."""
+    for block in blocks(page, "bash", "console", "text", ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.removeprefix("$ ").strip()
+            if line.startswith(("ftt-hub ", "make ")):
+                yield shlex.split(line, comments=True)
 
 
-def test_a_users_own_words_and_fields_stay() -> None:
-    text = "---\ntags: [mine]\nx-own: {a: 1}\n---\n\nUse your-namespace/tiny-tr, your-namespace.\n"
-    front, body = split_card(published_card(text.encode(), "org/real", History()))
-    assert front == {"tags": ["mine"], "x-own": {"a": 1}}
-    assert body == "\nUse org/real, your-namespace.\n"
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/cli.md"])
+def test_the_program_takes_every_command_shown(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands, options and the values that an option offers; nothing is run, no file needed."""
+    monkeypatch.setattr(click.Path, "convert", lambda _self, value, *_rest: value)
+    for words in typed(page):
+        if words[0] == "ftt-hub":
+            command, name = cli, "ftt-hub"
+            while isinstance(command, click.Group):
+                name, *words = words[1:] if command is cli else words
+                inner = command.get_command(click.Context(command), name)
+                assert inner is not None, name
+                command = inner
+            command.make_context(name, words)
 
 
-def test_a_card_of_nested_aliases_does_not_expand() -> None:
-    bomb = "a: &a [x, x]\n" + "".join(
-        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(24)
-    )
-    front, _ = split_card(f"---\n{bomb}---\n".encode())
-    assert len(front) == 25
-    assert len(published_card(f"---\n{bomb}---\n".encode(), "org/x", History())) < 10_000
+@pytest.mark.parametrize("page", PAGES)
+def test_make_has_every_target_shown(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][\w-]*(?: [a-z][\w-]*)*):", makefile, re.MULTILINE))
+    known = {name for line in targets for name in line.split()}
+    shown = {words[1] for words in typed(page) if words[0] == "make"}
+    assert shown <= known
 
 
-def test_versions_sort_by_number_and_strangers_are_left_out() -> None:
-    tags = ["v1.9.0", "v1.10.0", "latest", "v1", "1.0.0", "v01.0.0", 7, None]
-    assert sorted_versions(tags) == ("v1.10.0", "v1.9.0")
-    assert sorted_versions("v1.0.0") == ()
+def dotted(node: ast.AST) -> str | None:
+    """`ftt_hub.a.b` as text, for a chain of attributes that begins with `ftt_hub`."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    if isinstance(node, ast.Name) and node.id == "ftt_hub" and names:
+        return ".".join(names)
+    return None
 
 
-def test_yaml_norway_survives() -> None:
-    text = b"---\nlanguage: [no, tr]\nday: 2025-01-31\nflag: true\n---\n"
-    card = published_card(text, "o/n", History())
-    front, _ = split_card(card)
-    assert front == {"language": ["no", "tr"], "day": "2025-01-31", "flag": True}
-    assert yaml.safe_load(card.split(b"---")[1])["language"] == ["no", "tr"]
+@pytest.mark.parametrize("page", PAGES)
+def test_python_on_the_pages_names_what_there_is(page: str) -> None:
+    """Names of the package, and the keyword arguments of calls to it."""
+    for block in blocks(page, "python"):
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ftt_hub"):
+                module = importlib.import_module(node.module or "")
+                assert all(hasattr(module, alias.name) for alias in node.names)
+            if isinstance(node, ast.Call) and (name := dotted(node.func)) is not None:
+                value: object = ftt_hub
+                for part in name.split("."):
+                    value = getattr(value, part)
+                assert callable(value)
+                parameters = inspect.signature(value).parameters
+                open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+                given = {keyword.arg for keyword in node.keywords if keyword.arg}
+                assert open_ended or given <= set(parameters), name
+
+
+def test_the_quickstart_runs_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands and its Python, on tiny models in the folders that it names."""
+    family = make_family(tmp_path / "family")
+    for model, name in (
+        (family.source, "base-v1"),
+        (family.tuned, "base-v1-turkish"),
+        (family.target, "base-v2"),
+    ):
+        (tmp_path / name).symlink_to(model, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    shell = next(b for b in blocks("docs/quickstart.md", "bash") if "ftt-hub extract" in b)
+    for line in shell.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["export"]:
+            monkeypatch.setenv(*words[1].split("=", 1))
+        elif words:
+            done = CliRunner().invoke(cli, words[1:])
+            assert done.exit_code == 0, done.output
+    names: dict[str, object] = {}
+    (python,) = blocks("docs/quickstart.md", "python")
+    exec(compile(python, "quickstart.md", "exec"), names)
+    from transformers import AutoModelForCausalLM
+
+    merged = AutoModelForCausalLM.from_pretrained("base-v2-turkish").state_dict()
+    loaded = names["model"].state_dict()  # type: ignore[attr-defined]
+    assert all(bool((loaded[key] == value).all()) for key, value in merged.items())

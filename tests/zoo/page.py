@@ -18,6 +18,7 @@ TITLES = {
     "tokens": "two added tokens",
     "labels": "other labels",
     "headless": "bases without head",
+    "other-head": "bases with another head",
     "prefix": "prefix",
 }
 
@@ -40,6 +41,7 @@ on the source base equals the fine-tune bit for bit.
 | two added tokens | tokenizer and vocabulary of the fine-tune have two more |
 | other labels | the fine-tune has five named labels, the others two |
 | bases without head | source base and target are saved from the model without its head and prefix |
+| bases with another head | source base and target are language models, the fine-tune a classifier |
 | prefix | `_orig_mod.` or `module.` precedes every name of one of the three |
 """
 

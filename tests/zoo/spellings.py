@@ -15,7 +15,7 @@ from models import WORDS, tokenizer
 from safetensors.torch import load_file, save_file
 from transformers.core_model_loading import revert_weight_conversion
 
-from zoo.architectures import Architecture
+from zoo.architectures import MAPPINGS, Architecture, architectures
 from zoo.truth import Family
 from zoo.weights import Loaded, State, load, moved, randomize
 
@@ -188,10 +188,7 @@ def new_labels(trio: Trio) -> Case:
     tuned = trio.loader.from_config(config).eval()
     old, new = trio.tuned.state_dict(), tuned.state_dict()
     randomize(tuned)
-    with torch.no_grad():
-        for name, tensor in tuned.state_dict().items():
-            if name in old and old[name].shape == tensor.shape:
-                tensor.copy_(old[name])
+    _copy_state(trio.tuned, tuned)
     if all(old[n].shape == new[n].shape for n in old if n in new):
         raise NotApplicableError("no tensor depends on the labels")
     tuned.config.architectures = [type(tuned).__name__]
@@ -211,6 +208,35 @@ def headless(trio: Trio) -> Case:
     read = [load(trio.loader, folder) for folder in folders]
     family = replace(trio.plain.family, source=read[0], target=read[1])
     return replace(trio.plain, source=folders[0], target=folders[1], family=family, labels=True)
+
+
+def other_head(trio: Trio) -> Case:
+    """Base and target are language models, the fine-tune a classifier made of one."""
+    kind = trio.architecture
+    names = [a.name for a in architectures()]
+    keys = [k for k in ("masked", "causal") if f"{k}/{kind.model_type}" in names]
+    if kind.mapping.key != "classification" or not keys:
+        raise NotApplicableError("no classifier made of a language model")
+    loader = next(m.loader for m in MAPPINGS if m.key == keys[0])
+    folders = []
+    for role, classifier in (("lm-s", trio.source), ("lm-t", trio.target)):
+        model = loader.from_config(copy.deepcopy(classifier.config))
+        randomize(model)
+        _copy_state(classifier, model)
+        model.config.architectures = [type(model).__name__]
+        folders.append(trio.save(model, role))
+    read = [load(trio.loader, folder) for folder in folders]
+    family = replace(trio.plain.family, source=read[0], target=read[1])
+    return replace(trio.plain, source=folders[0], target=folders[1], family=family, labels=True)
+
+
+def _copy_state(source: Any, model: Any) -> None:
+    """Copy the values of equal name and shape."""
+    state = source.state_dict()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name in state and state[name].shape == tensor.shape:
+                tensor.copy_(state[name])
 
 
 def prefixed(trio: Trio) -> Case:
@@ -239,6 +265,7 @@ VARIANTS: dict[str, Callable[[Trio], Case]] = {
     "tokens": two_tokens,
     "labels": new_labels,
     "headless": headless,
+    "other-head": other_head,
     "prefix": prefixed,
 }
 

@@ -84,24 +84,31 @@ def _fault(name: str, got: torch.Tensor, right: torch.Tensor, family: Family) ->
     return "other value"
 
 
+def _fault_of(name: str, result: Loaded, family: Family, added_tokens: bool) -> str | None:
+    if name not in result.state:
+        return "not in the model"
+    got = result.state[name]
+    if name in result.missing and got.is_floating_point():  # counters begin at the right value
+        return "not in the result"
+    right = expected(name, family, added_tokens)
+    if got.shape == right.shape and torch.equal(got, right):
+        return None
+    return _fault(name, got, right, family)
+
+
 def faults(result: Loaded, family: Family, *, added_tokens: bool = False) -> dict[str, str]:
-    """What is wrong in a result, by parameter; empty if all is right."""
-    found = {}
+    """What is wrong in a result, by parameter; empty if all is right.
+
+    Args:
+        result: What `from_pretrained` loads of it.
+        family: What it loads of the three checkpoints.
+        added_tokens: As for `expected`.
+    """
     known = family.target.unexpected | family.tuned.unexpected | family.source.unexpected
-    for name in result.unexpected - known:
-        found[name] = "not used by the model"
-    names = family.tuned.state if len(family.tuned.state) >= len(result.state) else result.state
-    for name in names:
-        if name in family.ignored:
-            continue
-        if name not in result.state:
-            found[name] = "not in the model"
-        elif name in result.missing and name not in family.target.missing & family.tuned.missing:
-            found[name] = "not in the result"
-        elif name not in family.target.missing & family.tuned.missing:
-            right = expected(name, family, added_tokens)
-            if right.shape != result.state[name].shape or not torch.equal(
-                right, result.state[name]
-            ):
-                found[name] = _fault(name, result.state[name], right, family)
+    found = dict.fromkeys(result.unexpected - known, "not used by the model")
+    nowhere = family.ignored | (family.target.missing & family.tuned.missing)
+    for name in (family.tuned.state.keys() | result.state.keys()) - nowhere:
+        fault = _fault_of(name, result, family, added_tokens)
+        if fault is not None:
+            found[name] = fault
     return found
