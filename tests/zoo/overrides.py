@@ -89,6 +89,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "squeezebert": {"embedding_size": 32, "intermediate_groups": 1, "output_groups": 1},
     "swin": {"embed_dim": 8, "num_heads": [1, 1, 2, 2]},
     "swinv2": {"embed_dim": 8, "num_heads": [1, 1, 2, 2]},
+    "udop": {"relative_attention_num_buckets": 32},
     "vibevoice": _inside(_VIBE, "audio_config.") | _inside(_VIBE, "semantic_model_config."),
     "vibevoice_asr": _inside(_VIBE, "acoustic_tokenizer_encoder_config.")
     | _inside(_VIBE, "semantic_tokenizer_encoder_config."),

@@ -19,7 +19,7 @@ SAMPLE = {
     "causal/qwen3_next": ["names-base"],
     "seq2seq/t5": ["same", "prefix"],
     "masked/bert": ["tied", "tokens"],
-    "classification/roberta": ["headless"],
+    "classification/roberta": ["headless", "other-head"],
     "classification/qwen3": ["labels"],
     "image-text/qwen2_vl": ["names-tuned"],
     "speech/whisper": ["tied"],
