@@ -65,7 +65,8 @@ def _table(outcomes: list[Outcome]) -> str:
     head = ["mapping", "built", *TITLES.values()]
     lines = [
         f"## transformers {outcomes[0].transformers}\n",
-        "Right results of those to which the variant applies.\n",
+        f"{len({o.architecture for o in outcomes})} architectures: right results of those to which"
+        " the variant applies.\n",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
