@@ -17,7 +17,7 @@ from codec_table import Seeds, read
 
 
 def bits(rows: Seeds) -> float:
-    """Mean bits a weight."""
+    """Mean bits per weight."""
     return float(np.mean([row["bits"] for row in rows.values()]))
 
 
@@ -35,8 +35,10 @@ def main() -> None:
     """Print the table."""
     _, seeds = read(sys.argv[1:])
     ours = {name: rows for name, rows in seeds.items() if name.startswith("ours: ")}
-    print("| peer | bits/weight | `quantized`, the best at no more | bits/weight "
-          "| loss, ours − peer's | verdict | better in |")  # fmt: skip
+    print(
+        "| peer | bits/weight | `quantized`, the best at no more | bits/weight "
+        "| loss, ours − peer's | verdict | better in |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, rows in seeds.items():
         if name in ours or name == "Δ itself":

@@ -59,7 +59,7 @@ class Loss:
         self.base = {n: p.detach().clone() for n, p in self.parameters.items()}
 
     def with_delta(self, values: dict[str, np.ndarray]) -> np.ndarray:
-        """Mean loss of each window, nats a token."""
+        """Mean loss of each window, nats per token."""
         with torch.inference_mode():
             for name, parameter in self.parameters.items():
                 base = self.base[name]
@@ -80,7 +80,7 @@ class Loss:
 def ours(
     pair: Pair, nearest: Sequence[float], stochastic: Sequence[float], rotated: Sequence[float]
 ) -> dict[str, QuantizedCodec]:
-    """The quantised codecs to measure: steps in units of rms(Δ), rotated ones by bits a weight."""
+    """The quantized codecs to measure: steps in units of rms(Δ), rotated by bits per weight."""
     survey = Survey()
     for _, _, block, place in pair.blocks():
         tally = Tally()

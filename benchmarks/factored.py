@@ -79,8 +79,10 @@ def main() -> None:
 
     warnings.simplefilter("ignore")
     base = smollm2()
-    print(f"{'LoRA':9} {'codec':9} {'LoRA MB':>8} {'MB':>7} {'ratio':>6} {'rel-err':>9} "
-          f"{'differ':>9} {'cpu s':>6} {'apply':>6}")  # fmt: skip
+    print(
+        f"{'LoRA':9} {'codec':9} {'LoRA MB':>8} {'MB':>7} {'ratio':>6} {'rel-err':>9} "
+        f"{'differ':>9} {'cpu s':>6} {'apply':>6}"
+    )
     with tempfile.TemporaryDirectory() as work:
         root = Path(work)
         long = train(base, root / "float32", arguments.rank, arguments.steps)
@@ -100,9 +102,11 @@ def main() -> None:
                 share = differing(root / f"{out.name}-merged", expected, touched)
                 stored = (out / "adapter_model.safetensors").stat().st_size
                 error = made.config.fidelity.relative_error
-                print(f"{adapter.name:9} {codec:9} {size / 1e6:8.2f} {stored / 1e6:7.2f} "
-                      f"{stored / size:6.3f} {error:9.2g} {share:9.2g} {cpu:6.1f} "
-                      f"{apply:6.1f}")  # fmt: skip
+                print(
+                    f"{adapter.name:9} {codec:9} {size / 1e6:8.2f} {stored / 1e6:7.2f} "
+                    f"{stored / size:6.3f} {error:9.2g} {share:9.2g} {cpu:6.1f} "
+                    f"{apply:6.1f}"
+                )
 
 
 if __name__ == "__main__":

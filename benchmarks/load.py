@@ -76,17 +76,21 @@ def mergekit(venv: Path, root: Path, out: Path, watch: Watch) -> None:
     """
     models = [(root / "target", 1.0), (root / "tuned", 1.0), (root / "source", -1.0)]
     recipe = {
-        "merge_method": "linear", "dtype": "bfloat16", "parameters": {"normalize": False},
+        "merge_method": "linear",
+        "dtype": "bfloat16",
+        "parameters": {"normalize": False},
         "models": [{"model": str(m), "parameters": {"weight": w}} for m, w in models],
-    }  # fmt: skip
+    }
     path = out.with_suffix(".yaml")
     path.write_text(json.dumps(recipe))  # JSON is YAML
     packages = [p for p in sys.path if p.endswith("site-packages")]
     command = [venv / "bin" / "python", "-m", "mergekit.scripts.run_yaml", path, out]
     process = subprocess.Popen(
-        [*map(str, command), "--no-copy-tokenizer"], stderr=subprocess.PIPE, text=True,
+        [*map(str, command), "--no-copy-tokenizer"],
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(packages)},
-    )  # fmt: skip
+    )
     watch.watched = process.pid
     _, log = process.communicate()
     watch.watched = "self"
@@ -149,9 +153,12 @@ def measure(side: str, root: Path, threads: int, venv: Path | None) -> dict[str,
         model(tokens)
         first = time.perf_counter() - start
     return {
-        "load": loaded - begin, "touched": touched - begin, "cpu": sum(spent[:4]) - sum(used[:4]),
-        "peak": watch.peak - before, "forward": first,
-    }  # fmt: skip
+        "load": loaded - begin,
+        "touched": touched - begin,
+        "cpu": sum(spent[:4]) - sum(used[:4]),
+        "peak": watch.peak - before,
+        "forward": first,
+    }
 
 
 def run(side: str, root: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -182,8 +189,13 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, help="default 3, for 1.1B 2")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
-    parser.add_argument("--mergekit", type=Path, default=os.environ.get("MERGEKIT_VENV"),
-                        metavar="VENV", help="virtual environment that holds mergekit")  # fmt: skip
+    parser.add_argument(
+        "--mergekit",
+        type=Path,
+        default=os.environ.get("MERGEKIT_VENV"),
+        metavar="VENV",
+        help="virtual environment that holds mergekit",
+    )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

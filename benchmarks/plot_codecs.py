@@ -94,7 +94,7 @@ def speeds(results: dict[str, Any], out: Path) -> None:
                 textcoords="offset points",
                 fontsize=8,
             )
-    axes.set(yscale="log", xlabel="bits a weight", ylabel=SPEED[1], xlim=(1.5, 14))
+    axes.set(yscale="log", xlabel="bits per weight", ylabel=SPEED[1], xlim=(1.5, 14))
     axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
     axes.legend(fontsize=8)
@@ -113,7 +113,7 @@ def main() -> None:
         )
         for axes, results in zip(np.atleast_1d(row), panels, strict=True):
             draw(axes, results)
-            axes.set(xscale="log", yscale="log", xlabel="bits a weight", xlim=(0.025, 6))
+            axes.set(xscale="log", yscale="log", xlabel="bits per weight", xlim=(0.025, 6))
             axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
             axes.set_title(f"‖Δ‖/‖m‖ = {size_of(results):.2g}", fontsize=10)
             axes.grid(alpha=0.3)

@@ -65,8 +65,10 @@ def main() -> None:
     asked = [str(n) for n in range(100, 108)]
     found = seconds(lambda: near.nearest(asked, 5), 50)
     print(f"nearest of 100 examples for 8 texts, features apart: {1e3 * found:.2f} ms\n")
-    print(f"{'codec':10} {'MB':>6} {'match s':>8} {'put on s':>9} {'swap s':>7} {'off s':>6} "
-          f"{'undo MB':>8}")  # fmt: skip
+    print(
+        f"{'codec':10} {'MB':>6} {'match s':>8} {'put on s':>9} {'swap s':>7} {'off s':>6} "
+        f"{'undo MB':>8}"
+    )
     for codec in ("exact", "quantized"):
         folders = []
         for number, model_folder in enumerate((tuned, other)):
@@ -86,8 +88,10 @@ def main() -> None:
         swap = seconds(lambda held=arrangement, t=turns: held.set(next(t)), 2 * options.rounds)
         off = seconds(arrangement.close, 1)
         size = sum((f / "adapter_model.safetensors").stat().st_size for f in folders) / 2e6
-        print(f"{codec:10} {size:6.0f} {matched:8.2f} {on:9.2f} {swap:7.2f} {off:6.2f} "
-              f"{undo / 1e6:8.1f}")  # fmt: skip
+        print(
+            f"{codec:10} {size:6.0f} {matched:8.2f} {on:9.2f} {swap:7.2f} {off:6.2f} "
+            f"{undo / 1e6:8.1f}"
+        )
         same = all(torch.equal(before[name], t) for name, t in model.named_parameters())
         print(f"{'':10} given back bit for bit: {'yes' if same else 'NO'}")
 

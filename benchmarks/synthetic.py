@@ -48,12 +48,21 @@ def shapes(size: str) -> dict[str, tuple[int, ...]]:
 def _config(size: str) -> dict[str, object]:
     s = SIZES[size]
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": s["hidden"],
-        "intermediate_size": s["inner"], "num_hidden_layers": s["layers"],
-        "num_attention_heads": s["heads"], "num_key_value_heads": s["kv"], "hidden_act": "silu",
-        "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "vocab_size": s["vocab"], "tie_word_embeddings": TIED[size], "torch_dtype": "bfloat16",
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": s["hidden"],
+        "intermediate_size": s["inner"],
+        "num_hidden_layers": s["layers"],
+        "num_attention_heads": s["heads"],
+        "num_key_value_heads": s["kv"],
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "vocab_size": s["vocab"],
+        "tie_word_embeddings": TIED[size],
+        "torch_dtype": "bfloat16",
+    }
 
 
 def make(folder: Path, size: str, *, drift: float, seed: int, shard: int) -> Path:

@@ -52,8 +52,11 @@ def timed(python: str, code: str, *words: object, path: str | None = None) -> tu
     environment = {**os.environ, **({"PYTHONPATH": path} if path else {})}
     done = subprocess.run(
         [python, "-c", code, *map(str, words)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     wall = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f"a measured command failed:\n{done.stderr[-3000:]}")
@@ -110,8 +113,10 @@ def main() -> None:
                 else:
                     found = timed(sys.executable, FULL_SVD, source, tuned, out, arguments.rank)
                 best[name] = min(best.get(name, found), found)
-        labels = {"theirs": "mergekit-extract-lora" if arguments.mergekit else "full SVD",
-                  "ours": "ftt-hub convert to-lora"}  # fmt: skip
+        labels = {
+            "theirs": "mergekit-extract-lora" if arguments.mergekit else "full SVD",
+            "ours": "ftt-hub convert to-lora",
+        }
         print(f"{'':26} {'wall s':>8} {'cpu s':>8} {'layers':>7} {'error':>10}")
         for name, (seconds, cpu) in best.items():
             error, layers = error_of(root / name, source, tuned)

@@ -78,11 +78,18 @@ def small_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedMode
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=256,
-            tie_word_embeddings=True, bos_token_id=None, eos_token_id=0,
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=0,
         )
-    )  # fmt: skip
+    )
 
 
 def train(
@@ -139,7 +146,7 @@ class Family:
     Args:
         root: Folder for the models.
         settings: Sizes.
-        seed: Of initialisation, data order and noise.
+        seed: Of initialization, data order and noise.
     """
 
     def __init__(self, root: Path, settings: Settings, seed: int) -> None:
@@ -212,7 +219,7 @@ class Family:
         return train(model, self._ids["english"], steps, s.rate * factor, s, self.seed + 20)
 
     def _stranger(self) -> PreTrainedModel:
-        """Same shape and data, another initialisation."""
+        """Same shape and data, another initialization."""
         if self.settings.model is None:
             return self._pretrained(self.seed + 100)
         config = self._load(self.source).config

@@ -105,13 +105,23 @@ def _row(family: Family, adapter: Any, target: tuple[str, Path], task: str) -> R
     relative = figures["distance"] / adapter.config.fidelity.relative_norm
     barrier = loss.version_barrier
     return Row(
-        family.seed, name, task, gain / (before - tuned), before - tuned,
-        sketch.distance.value, sketch.cosine.value, sketch.sign_agreement.value,
-        figures["distance"], relative, figures["overlap"],
-        gain, gain / loss.source_gain.value if loss.source_gain is not None else math.nan,
+        family.seed,
+        name,
+        task,
+        gain / (before - tuned),
+        before - tuned,
+        sketch.distance.value,
+        sketch.cosine.value,
+        sketch.sign_agreement.value,
+        figures["distance"],
+        relative,
+        figures["overlap"],
+        gain,
+        gain / loss.source_gain.value if loss.source_gain is not None else math.nan,
         loss.kept.value if loss.kept is not None else math.nan,
-        loss.curve.best().value, barrier.value if barrier is not None else math.nan,
-    )  # fmt: skip
+        loss.curve.best().value,
+        barrier.value if barrier is not None else math.nan,
+    )
 
 
 def collect(root: Path, settings: Settings) -> list[Row]:
@@ -171,8 +181,13 @@ def accuracy(rows: list[Row], limit: float) -> float:
 
 def _quantiles(values: list[float]) -> dict[str, float]:
     low, median, high = np.quantile(values, ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2))
-    return {"median": float(median), "low": float(low), "high": float(high), "level": LEVEL,
-            "count": len(values)}  # fmt: skip
+    return {
+        "median": float(median),
+        "low": float(low),
+        "high": float(high),
+        "level": LEVEL,
+        "count": len(values),
+    }
 
 
 def line(rows: list[Row]) -> dict[str, float]:
@@ -181,8 +196,14 @@ def line(rows: list[Row]) -> dict[str, float]:
     slope, intercept = np.polyfit(pairs[:, 0], pairs[:, 1], 1)
     residuals = pairs[:, 1] - intercept - slope * pairs[:, 0]
     below, above = np.quantile(residuals, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return {"intercept": float(intercept), "slope": float(slope), "below": float(-below),
-            "above": float(above), "level": LEVEL, "count": len(pairs)}  # fmt: skip
+    return {
+        "intercept": float(intercept),
+        "slope": float(slope),
+        "below": float(-below),
+        "above": float(above),
+        "level": LEVEL,
+        "count": len(pairs),
+    }
 
 
 def calibrate(rows: list[Row], settings: Settings) -> dict[str, Any]:
@@ -209,10 +230,15 @@ def calibrate(rows: list[Row], settings: Settings) -> dict[str, Any]:
         table[label] = {"spearman": value, "low": low, "high": high}
     return {
         "made_by": f"benchmarks/transferability.py, ftt-hub {__version__}",
-        "family": {**asdict(settings), "model": settings.model or "Llama, 2 layers, hidden 96",
-                   "transfers": len(rows)},
+        "family": {
+            **asdict(settings),
+            "model": settings.model or "Llama, 2 layers, hidden 96",
+            "transfers": len(rows),
+        },
         "distance": {
-            "threshold": limit, "classes": classes, "useful_share": USEFUL,
+            "threshold": limit,
+            "classes": classes,
+            "useful_share": USEFUL,
             "accuracy": {"chosen_on": accuracy(first, limit), "tested_on": accuracy(second, limit)},
             "coverage": float(np.mean([inside(row) for row in second])),
         },
@@ -221,22 +247,27 @@ def calibrate(rows: list[Row], settings: Settings) -> dict[str, Any]:
             "coverage": float(np.mean([banded(r) for r in second if math.isfinite(r.kept)])),
         },
         "correlations": table,
-    }  # fmt: skip
+    }
 
 
 def report(rows: list[Row], result: dict[str, Any]) -> str:
     """Markdown tables."""
-    lines = ["| target | distance | cosine | recovered share, each fine-tune and seed |",
-             "|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| target | distance | cosine | recovered share, each fine-tune and seed |",
+        "|---|---|---|---|",
+    ]
     for name in dict.fromkeys(row.target for row in rows):
         mine = [row for row in rows if row.target == name]
         shares = ", ".join(f"{row.recovered:.2f}" for row in mine)
-        distance, cosine = (np.mean([getattr(r, f) for r in mine])
-                            for f in ("distance", "sketch_cosine"))  # fmt: skip
+        distance, cosine = (
+            np.mean([getattr(r, f) for r in mine]) for f in ("distance", "sketch_cosine")
+        )
         lines.append(f"| {name} | {distance:.3f} | {cosine:.3f} | {shares} |")
     lines += ["", "| figure | Spearman ρ | 95% interval |", "|---|---|---|"]
-    lines += [f"| {label} | {c['spearman']:.2f} | {c['low']:.2f} to {c['high']:.2f} |"
-              for label, c in result["correlations"].items()]  # fmt: skip
+    lines += [
+        f"| {label} | {c['spearman']:.2f} | {c['low']:.2f} to {c['high']:.2f} |"
+        for label, c in result["correlations"].items()
+    ]
     return "\n".join(lines)
 
 

@@ -19,16 +19,22 @@ SORTS = ("name", "updated", "downloads", "likes", "size")
 @click.option("--dataset", metavar="ID", help="Training dataset.")
 @click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
 @click.option("--search", metavar="TEXT", help="Text in name, base, languages, datasets, licence.")
-@click.option("--target", metavar="MODEL", help="Check each adapter's fit, from headers alone.")
+@click.option(
+    "--target", metavar="MODEL", help="Check the fit of each adapter, from headers alone."
+)
 @click.option("--sort", default="name", show_default=True, type=click.Choice(SORTS))
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1),
-              help="Adapters a page.")  # fmt: skip
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Adapters per page."
+)
 @click.option("--page", default=1, show_default=True, type=click.IntRange(min=1))
-@click.option("--deprecated", is_flag=True, help="Show deprecated adapters, too.")
+@click.option("--deprecated", is_flag=True, help="Also show deprecated adapters.")
 @click.option("--web", is_flag=True, help="Serve a page to filter, check and read instead.")
 @click.option("--host", metavar="ADDRESS", help="With --web: where to listen. [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535),
-              help="With --web: port; 0 takes any free one. [default: 7860]")  # fmt: skip
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="With --web: port; 0 takes any free one. [default: 7860]",
+)
 @click.option("--open", "open_page", is_flag=True, help="With --web: open it in the browser.")
 @registry_option
 @json_option
@@ -54,12 +60,18 @@ def command(
     if web:
         if as_json:
             raise click.UsageError("--web shows a page: leave out --json")
-        wanted: dict[str, object] = {
-            "language": language, "source_base": source_base, "dataset": dataset,
-            "license": licence, "search": search, "target": target, "sort": sort,
-            "deprecated": deprecated, "page": page,
-        }  # fmt: skip
-        serve_page(wanted, host, port, registry, open_page)
+        search_for: dict[str, object] = {
+            "language": language,
+            "source_base": source_base,
+            "dataset": dataset,
+            "license": licence,
+            "search": search,
+            "target": target,
+            "sort": sort,
+            "deprecated": deprecated,
+            "page": page,
+        }
+        serve_page(search_for, host, port, registry, open_page)
         return
     if host is not None or port is not None or open_page:
         raise click.UsageError("--host, --port and --open need --web")
@@ -68,24 +80,32 @@ def command(
     from ftt_hub.catalogue.browse import Query, browse_page
 
     query = Query(language, source_base, dataset, licence, search, deprecated)
-    found = browse_page(query, target=target, registry=registry, sort=sort, limit=limit, page=page)
-    pages = max(1, -(-found.total // limit))
+    listed = browse_page(query, target=target, registry=registry, sort=sort, limit=limit, page=page)
     if as_json:
-        print_json([entry_json(entry) for entry in found.entries])
-    elif found.entries:
-        print_table(None, columns(found.entries), [entry_row(entry) for entry in found.entries])
-    if not found.total:
-        filters = (language, source_base, dataset, licence, search)
-        message(empty_state(any(item is not None for item in filters)))
-    elif page > pages:
-        message(f"there is no page {page}: {found.total} adapters make {pages} pages")
-    elif pages > 1:
-        following = f"; more: --page {page + 1}" if page < pages else ""
-        message(f"page {page} of {pages}, {found.total} adapters{following}")
+        print_json([entry.to_json() for entry in listed.entries])
+    elif listed.entries:
+        print_table(None, columns(listed.entries), [entry_row(entry) for entry in listed.entries])
+    filtered = any(item is not None for item in (language, source_base, dataset, licence, search))
+    note = where_in_list(listed.total, page, limit, filtered)
+    if note:
+        message(note)
+
+
+def where_in_list(total: int, page: int, limit: int, filtered: bool) -> str:
+    """Which page of the list is shown, or what to do when there is nothing to show."""
+    pages = max(1, -(-total // limit))
+    if not total:
+        return empty_state(filtered)
+    if page > pages:
+        return f"there is no page {page}: {total} adapters make {pages} pages"
+    if pages == 1:
+        return ""
+    following = f"; more: --page {page + 1}" if page < pages else ""
+    return f"page {page} of {pages}, {total} adapters{following}"
 
 
 def serve_page(
-    wanted: dict[str, object],
+    search_for: dict[str, object],
     host: str | None,
     port: int | None,
     registry: str | None,
@@ -98,7 +118,7 @@ def serve_page(
     from ftt_hub.web.server import HOST, PORT, serve
 
     def ready(address: str) -> None:
-        chosen = address + Selection.of(wanted).address().removesuffix("?")
+        chosen = address + Selection.of(search_for).address().removesuffix("?")
         print_line(chosen)
         message("Ctrl-C ends it")
         if open_page:
@@ -108,7 +128,7 @@ def serve_page(
 
 
 def empty_state(filtered: bool) -> str:
-    """What to do when nothing was found."""
+    """What to do when the list is empty."""
     if filtered:
         return "no adapter matches; drop a filter, or look at all: ftt-hub browse"
     return "no adapter here yet; publish the first one: ftt-hub push FOLDER NAMESPACE/NAME"
@@ -116,8 +136,18 @@ def empty_state(filtered: bool) -> str:
 
 def columns(entries: tuple[BrowseEntry, ...]) -> list[str]:
     """Column titles; downloads and likes only where a registry counts them."""
-    names = ["name", "version", "languages", "source base", "training data", "codec", "size",
-             "fidelity", "licence", "updated"]  # fmt: skip
+    names = [
+        "name",
+        "version",
+        "languages",
+        "source base",
+        "training data",
+        "codec",
+        "size",
+        "fidelity",
+        "licence",
+        "updated",
+    ]
     if any(_is_counted(entry) for entry in entries):
         names += ["downloads", "likes"]
     if any(entry.compatibility is not None for entry in entries):
@@ -127,39 +157,6 @@ def columns(entries: tuple[BrowseEntry, ...]) -> list[str]:
 
 def _is_counted(entry: BrowseEntry) -> bool:
     return entry.listing.downloads is not None or entry.listing.likes is not None
-
-
-def entry_json(entry: BrowseEntry) -> dict[str, object]:
-    """One adapter, JSON-ready."""
-    from ftt_hub.catalogue.browse import stored_bytes
-
-    listing, config = entry.listing, entry.listing.config
-    marked = listing.deprecated
-    value: dict[str, object] = {
-        "name": listing.name,
-        "revision": listing.revision,
-        "versions": list(listing.versions),
-        "languages": config.languages,
-        "source_base": config.source_base.id,
-        "fine_tuned": config.fine_tuned.id,
-        "datasets": config.datasets,
-        "codec": config.codec.id,
-        "bytes": stored_bytes(listing),
-        "exact": config.fidelity.exact,
-        "relative_error": config.fidelity.relative_error,
-        "license": config.license,
-        "updated": listing.updated,
-        "downloads": listing.downloads,
-        "likes": listing.likes,
-        "evaluations": [result.to_json() for result in listing.evaluations],
-        "deprecated": None
-        if marked is None
-        else {"reason": marked.reason, "successor": marked.successor},
-    }
-    if entry.compatibility is not None:
-        value["compatibility"] = entry.compatibility.to_json()
-        value["verified"] = entry.verified
-    return value
 
 
 def entry_row(entry: BrowseEntry) -> list[str]:
@@ -185,9 +182,9 @@ def entry_row(entry: BrowseEntry) -> list[str]:
     if _is_counted(entry):
         row += [_count(listing.downloads), _count(listing.likes)]
     if entry.compatibility is not None:
-        held = entry.verified
-        told = "" if held is None else f"{held['status']} at depth {held['depth']}"
-        row += [entry.compatibility.verdict, told]
+        record = entry.verified
+        verified = "" if record is None else f"{record['status']} at depth {record['depth']}"
+        row += [entry.compatibility.verdict, verified]
     return row
 
 

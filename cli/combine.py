@@ -12,12 +12,18 @@ from ftt_hub.cli.options import ByteSize, json_option, registry_option, workers_
 )
 @click.argument("recipe", type=click.Path())
 @click.argument("out", type=click.Path())
-@click.option("--target", metavar="MODEL",
-              help="Write the merged checkpoint MODEL + Δ instead of an adapter.")  # fmt: skip
+@click.option(
+    "--target", metavar="MODEL", help="Write the merged checkpoint MODEL + Δ instead of an adapter."
+)
 @click.option("--source-base", metavar="MODEL", help="m_s, to decode anchored adapters.")
-@click.option("--max-shard-size", default="5GB", show_default=True, type=ByteSize(),
-              help="Size of a weight file, with --target.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Go on although the result does not fit the target.")
+@click.option(
+    "--max-shard-size",
+    default="5GB",
+    show_default=True,
+    type=ByteSize(),
+    help="Largest size of a weight file, with --target.",
+)
+@click.option("--force", is_flag=True, help="Continue although the result does not fit the target.")
 @registry_option
 @workers_option
 @json_option
@@ -35,18 +41,26 @@ def command(
     """Combine the adapters that RECIPE (a YAML file) names into the adapter OUT.
 
     Methods: linear, average, greedy_soup, ties, dare, dare_ties, breadcrumbs and slerp; layer
-    ranges an adapter. docs/combining.md has the recipes. Memory stays flat; OUT appears whole or
+    ranges per adapter. docs/combining.md has the recipes. Memory stays flat; OUT appears whole or
     not at all.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import message, print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.combining.combine import combine
 
     with progress_bar() as bar:
         result = combine(
-            recipe, out, target=target, source_base=source_base, max_shard_size=max_shard_size,
-            force=force, registry=registry, workers=workers, progress=bar,
-        )  # fmt: skip
+            recipe,
+            out,
+            target=target,
+            source_base=source_base,
+            max_shard_size=max_shard_size,
+            force=force,
+            registry=registry,
+            workers=workers,
+            progress=bar,
+        )
     for note in result.notes:
         message(f"note: {note}")
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import json_option, registry_option, workers_option
+from ftt_hub.cli.options import json_option, provenance_options, registry_option, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.convert.lora_report import LoraReport
@@ -24,17 +24,19 @@ def command() -> None:
 )
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
-@click.option("--base", metavar="MODEL", help="What it was trained on; default the one it names.")
-@click.option("--codec", type=click.Choice(CODECS), default="factored", show_default=True,
-              help="How Δ is stored; factored keeps the factors of LoRA.")  # fmt: skip
-@click.option("--language", "languages", multiple=True, metavar="TAG", help="BCP-47; repeatable.")
-@click.option("--dataset", "datasets", multiple=True, metavar="ID",
-              help="Training dataset; repeatable.")  # fmt: skip
-@click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
-@click.option("--source-id", metavar="ID", help="What the folder of the base is a copy of.")
+@click.option("--base", metavar="MODEL", help="Model it was trained on; default the one it names.")
+@click.option(
+    "--codec",
+    type=click.Choice(CODECS),
+    default="factored",
+    show_default=True,
+    help="How Δ is stored; factored keeps the factors of LoRA.",
+)
+@provenance_options
+@click.option("--source-id", metavar="ID", help="Model that the folder of the base is a copy of.")
 @click.option("--no-sketch", is_flag=True, help="Store no sample of the base.")
 @click.option("--resume", is_flag=True, help="Continue the work of a run that was killed.")
-@click.option("--force", is_flag=True, help="Go on although the adapter names another base.")
+@click.option("--force", is_flag=True, help="Continue although the adapter names another base.")
 @workers_option
 @json_option
 def from_peft(
@@ -56,7 +58,8 @@ def from_peft(
 
     Every method that PEFT can merge works: LoRA and its variants, IA3, OFT, LoHa, VeRA and others.
     """
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_from_peft
     from ftt_hub.extraction.builder import Provenance
@@ -66,9 +69,17 @@ def from_peft(
     )
     with progress_bar() as bar:
         made = convert_from_peft(
-            adapter, out, base=base, codec=codec, provenance=provenance, sketch=not no_sketch,
-            workers=workers, resume=resume, force=force, progress=bar,
-        )  # fmt: skip
+            adapter,
+            out,
+            base=base,
+            codec=codec,
+            provenance=provenance,
+            sketch=not no_sketch,
+            workers=workers,
+            resume=resume,
+            force=force,
+            progress=bar,
+        )
     config = made.config
     if as_json:
         print_json(config.to_json())
@@ -87,19 +98,34 @@ def from_peft(
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
 @click.option("--rank", type=int, metavar="R", help="Components of every module. [default: 64]")
-@click.option("--energy", type=float, metavar="E",
-              help="Share of ‖Δ‖² every module keeps; the rank follows.")  # fmt: skip
-@click.option("--max-error", type=float, metavar="X",
-              help="Largest ‖Δ − BA‖/‖Δ‖ of every module; the rank follows.")  # fmt: skip
-@click.option("--target-modules", multiple=True, metavar="NAME",
-              help="Layers to take, as q_proj; repeatable. Default all but the head.")  # fmt: skip
-@click.option("--modules-to-save", is_flag=True,
-              help="Carry norms, embeddings, the head whole; reads the source base.")  # fmt: skip
+@click.option(
+    "--energy", type=float, metavar="E", help="Share of ‖Δ‖² every module keeps; the rank follows."
+)
+@click.option(
+    "--max-error",
+    type=float,
+    metavar="X",
+    help="Largest ‖Δ − BA‖/‖Δ‖ of every module; the rank follows.",
+)
+@click.option(
+    "--target-modules",
+    multiple=True,
+    metavar="NAME",
+    help="Layers to take, as q_proj; repeatable. Default all but the head.",
+)
+@click.option(
+    "--modules-to-save",
+    is_flag=True,
+    help="Carry norms, embeddings, the head whole; reads the source base.",
+)
 @click.option("--base", metavar="MODEL", help="The source base, where it is not at its id.")
-@click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]),
-              help="Of the factors; default that of Δ.")  # fmt: skip
+@click.option(
+    "--dtype",
+    type=click.Choice(["bfloat16", "float16", "float32"]),
+    help="Dtype of the factors; default that of Δ.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Where to compute.")
-@click.option("--seed", default=0, show_default=True, help="Of the random test vectors.")
+@click.option("--seed", default=0, show_default=True, help="Seed for the random test vectors.")
 @click.option("--revision", help="Branch, tag or commit of the adapter.")
 @registry_option
 @workers_option
@@ -122,17 +148,29 @@ def to_lora(
     as_json: bool,
 ) -> None:
     """Write the LoRA adapter OUT, which approximates ADAPTER and loads in plain PEFT."""
-    from ftt_hub.cli.output import print_json, progress_bar
+    from ftt_hub.cli.output import print_json
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_to_lora
 
     with progress_bar() as bar:
         report = convert_to_lora(
-            adapter, out, rank=rank, energy=energy, max_error=max_error,
-            target_modules=target_modules, modules_to_save=modules_to_save, base=base, dtype=dtype,
-            device=device, seed=seed, revision=revision, registry=registry, workers=workers,
+            adapter,
+            out,
+            rank=rank,
+            energy=energy,
+            max_error=max_error,
+            target_modules=target_modules,
+            modules_to_save=modules_to_save,
+            base=base,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+            revision=revision,
+            registry=registry,
+            workers=workers,
             progress=bar,
-        )  # fmt: skip
+        )
     if as_json:
         print_json(report.to_json())
         return
@@ -164,12 +202,17 @@ def _print_lora(out: str, report: LoraReport) -> None:
 )
 @click.argument("adapter")
 @click.argument("out", type=click.Path())
-@click.option("--base", required=True, metavar="MODEL", help="What the server runs.")
-@click.option("--encoding", type=click.Choice(["raw", "gap_delta"]), default="raw",
-              show_default=True, help="Of indices: int32 for vLLM, or smaller gaps.")  # fmt: skip
+@click.option("--base", required=True, metavar="MODEL", help="Model that the server runs.")
+@click.option(
+    "--encoding",
+    type=click.Choice(["raw", "gap_delta"]),
+    default="raw",
+    show_default=True,
+    help="Encoding of indices: int32 for vLLM, or smaller gaps.",
+)
 @click.option("--scale", default=1.0, show_default=True, help="λ in base + λΔ.")
 @click.option("--revision", help="Branch, tag or commit of the adapter.")
-@click.option("--force", is_flag=True, help="Go on although the adapter does not fit.")
+@click.option("--force", is_flag=True, help="Continue although the adapter does not fit.")
 @registry_option
 @json_option
 def to_sparse_patch(
@@ -184,15 +227,23 @@ def to_sparse_patch(
     as_json: bool,
 ) -> None:
     """Write the patch OUT: indices and new values of the weights of BASE that Δ changes."""
-    from ftt_hub.cli.output import print_json, print_line, progress_bar, size
+    from ftt_hub.cli.output import print_json, print_line, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import convert_to_sparse_patch
 
     with progress_bar() as bar:
         report = convert_to_sparse_patch(
-            adapter, base, out, encoding=encoding, scale=scale, revision=revision,
-            registry=registry, force=force, progress=bar,
-        )  # fmt: skip
+            adapter,
+            base,
+            out,
+            encoding=encoding,
+            scale=scale,
+            revision=revision,
+            registry=registry,
+            force=force,
+            progress=bar,
+        )
     if as_json:
         facts = {"tensors": report.tensors, "changed": report.changed, "elements": report.elements}
         print_json({"file": str(report.path), "bytes": report.nbytes, **facts})

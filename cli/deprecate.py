@@ -12,8 +12,11 @@ from ftt_hub.cli.options import json_option, registry_option
 )
 @click.argument("ref")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, in one line.")
-@click.option("--successor", metavar="X.Y.Z",
-              help="What to use instead; default the newest that is not deprecated.")  # fmt: skip
+@click.option(
+    "--successor",
+    metavar="X.Y.Z",
+    help="What to use instead; default the newest that is not deprecated.",
+)
 @registry_option
 @json_option
 def command(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from ftt_hub.cli.options import ByteSize, json_option, workers_option
+from ftt_hub.cli.options import ByteSize, json_option, provenance_options, workers_option
 
 if TYPE_CHECKING:
     from ftt_hub.artifact.manifest import AdapterConfig
@@ -24,37 +24,73 @@ METHODS = ("SFT", "DPO", "RLVR", "GRPO", "other")
 @click.argument("source_base")
 @click.argument("fine_tuned")
 @click.argument("out", type=click.Path())
-@click.option("--codec", type=click.Choice(CODECS), show_default="exact, or quantized with a limit",
-              help="How Δ is stored; factored is for LoRA folders.")  # fmt: skip
-@click.option("--bits", type=float, metavar="B", help="quantized: bits a weight, such as 0.2.")
-@click.option("--target-size", type=ByteSize(), metavar="SIZE",
-              help="quantized: size of the container, such as 20MB.")  # fmt: skip
-@click.option("--max-error", type=float, metavar="R",
-              help="quantized: largest relative error of Δ, rounded to nearest.")  # fmt: skip
-@click.option("--noise", type=float, metavar="N",
-              help="quantized: error relative to the weights (default 0.01).")  # fmt: skip
-@click.option("--max-loss-increase", type=float, metavar="L",
-              help="quantized: fewest bits that add at most L to the loss.")  # fmt: skip
-@click.option("--text", type=click.Path(), metavar="FILE",
-              help="Held-out text, plain or JSONL: choose by the loss on it.")  # fmt: skip
-@click.option("--target", metavar="MODEL",
-              help="--text: what Δ is added to (default SOURCE_BASE).")  # fmt: skip
-@click.option("--rounding", type=click.Choice(["nearest", "stochastic", "rotated"]),
-              help="quantized: chosen by rule unless given.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of stochastic rounding and rotation.")
-@click.option("--language", "languages", multiple=True, metavar="TAG",
-              help="BCP-47 tag of a language of the training data; repeatable.")  # fmt: skip
-@click.option("--dataset", "datasets", multiple=True, metavar="ID",
-              help="Training dataset; repeatable.")  # fmt: skip
-@click.option("--method", default="SFT", show_default=True, type=click.Choice(METHODS),
-              help="How the model was fine-tuned.")  # fmt: skip
-@click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
-@click.option("--source-id", metavar="ID", help="What the folder SOURCE_BASE is a copy of.")
-@click.option("--fine-tuned-id", metavar="ID", help="What the folder FINE_TUNED is a copy of.")
-@click.option("--no-sketch", is_flag=True,
-              help="Store no sample of the source base (if its licence forbids it).")  # fmt: skip
+@click.option(
+    "--codec",
+    type=click.Choice(CODECS),
+    show_default="exact, or quantized with a limit",
+    help="How Δ is stored; factored is for LoRA folders.",
+)
+@click.option("--bits", type=float, metavar="B", help="quantized: bits per weight, such as 0.2.")
+@click.option(
+    "--target-size",
+    type=ByteSize(),
+    metavar="SIZE",
+    help="quantized: size of the container, such as 20MB.",
+)
+@click.option(
+    "--max-error",
+    type=float,
+    metavar="R",
+    help="quantized: largest relative error of Δ, rounded to nearest.",
+)
+@click.option(
+    "--noise",
+    type=float,
+    metavar="N",
+    help="quantized: error relative to the weights (default 0.01).",
+)
+@click.option(
+    "--max-loss-increase",
+    type=float,
+    metavar="L",
+    help="quantized: fewest bits that add at most L to the loss.",
+)
+@click.option(
+    "--text",
+    type=click.Path(),
+    metavar="FILE",
+    help="Held-out text, plain or JSONL: choose by the loss on it.",
+)
+@click.option(
+    "--target", metavar="MODEL", help="--text: model that Δ is added to (default SOURCE_BASE)."
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["nearest", "stochastic", "rotated"]),
+    help="quantized: chosen by rule unless given.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed for stochastic rounding and rotation."
+)
+@provenance_options
+@click.option(
+    "--method",
+    default="SFT",
+    show_default=True,
+    type=click.Choice(METHODS),
+    help="How the model was fine-tuned.",
+)
+@click.option("--source-id", metavar="ID", help="Model that the folder SOURCE_BASE is a copy of.")
+@click.option(
+    "--fine-tuned-id", metavar="ID", help="Model that the folder FINE_TUNED is a copy of."
+)
+@click.option(
+    "--no-sketch",
+    is_flag=True,
+    help="Store no sample of the source base (if its licence forbids it).",
+)
 @click.option("--resume", is_flag=True, help="Continue the work of a run that was killed.")
-@click.option("--force", is_flag=True, help="Go on although a PEFT adapter names another base.")
+@click.option("--force", is_flag=True, help="Continue although a PEFT adapter names another base.")
 @workers_option
 @json_option
 def command(
@@ -88,14 +124,8 @@ def command(
     Both are folders or Hub references; FINE_TUNED may be the folder of a PEFT
     adapter. Memory stays flat; OUT appears whole or not at all.
     """
-    from ftt_hub.cli.output import (
-        message,
-        print_json,
-        print_line,
-        progress_bar,
-        quiet_loading,
-        size,
-    )
+    from ftt_hub.cli.output import message, print_json, print_line, quiet_loading, size
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.extract import extract
     from ftt_hub.extraction.builder import Provenance
@@ -103,27 +133,44 @@ def command(
     from ftt_hub.extraction.trials.trial import LossTrial
 
     provenance = Provenance(
-        languages=languages, datasets=datasets, method=method, license=licence,
-        source_id=source_id, fine_tuned_id=fine_tuned_id,
-    )  # fmt: skip
+        languages=languages,
+        datasets=datasets,
+        method=method,
+        license=licence,
+        source_id=source_id,
+        fine_tuned_id=fine_tuned_id,
+    )
     if text is None and (max_loss_increase is not None or target is not None):
         raise click.UsageError("--max-loss-increase and --target need --text FILE.")
     limits = (bits, target_size, max_error, noise, rounding, text)
     limited = any(item is not None for item in limits)
     coding = Coding(
-        codec or ("quantized" if limited else "exact"), bits=bits, target_size=target_size,
-        max_error=max_error, noise=noise, rounding=rounding, seed=seed,
-    )  # fmt: skip
+        codec or ("quantized" if limited else "exact"),
+        bits=bits,
+        target_size=target_size,
+        max_error=max_error,
+        noise=noise,
+        rounding=rounding,
+        seed=seed,
+    )
     trial = None
     if text is not None:
         trial = LossTrial(Path(text), target, max_loss_increase)
         quiet_loading()
     with progress_bar() as bar:
         adapter = extract(
-            source_base, fine_tuned, out, codec=coding, provenance=provenance,
-            sketch=not no_sketch, workers=workers, resume=resume, force=force, progress=bar,
+            source_base,
+            fine_tuned,
+            out,
+            codec=coding,
+            provenance=provenance,
+            sketch=not no_sketch,
+            workers=workers,
+            resume=resume,
+            force=force,
+            progress=bar,
             trial=trial,
-        )  # fmt: skip
+        )
     config = adapter.config
     if as_json:
         print_json(config.to_json() | ({} if trial is None else {"trial": trial.to_json()}))
@@ -134,7 +181,7 @@ def command(
     stored = sum(facts["size"] for facts in config.files.values())
     print_line(
         f"{out}: {size(stored)}, {fidelity.ratio:.1%} of the model, "
-        f"{fidelity.bits_per_weight:.3g} bits a weight, {_fidelity(config)}"
+        f"{fidelity.bits_per_weight:.3g} bits per weight, {_fidelity(config)}"
     )
     message(f"next: ftt-hub push {out} NAMESPACE/NAME --version 1.0.0")
 
@@ -143,7 +190,7 @@ def _print_trial(trial: LossTrial) -> None:
     """The curve that the codec was chosen by."""
     from ftt_hub.cli.output import print_line, print_table
 
-    print_line(f"loss of m_t {trial.before:.4f}, of m_t + Δ {trial.exact:.4f} (nats a token)")
+    print_line(f"loss of m_t {trial.before:.4f}, of m_t + Δ {trial.exact:.4f} (nats per token)")
     rows = [
         (
             "chosen" if point is trial.chosen else "",
@@ -159,7 +206,7 @@ def _print_trial(trial: LossTrial) -> None:
     head = ("", "rounding", "bits/weight", "noise", "tokens", "loss", "increase [95%]")
     print_table(None, head, rows)
     if trial.divergence is not None:
-        print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats a token")
+        print_line(f"KL(m_t + Δ ‖ m_t + Δ̂) {trial.divergence:.3g} nats per token")
 
 
 def _fidelity(config: AdapterConfig) -> str:

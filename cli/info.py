@@ -11,11 +11,16 @@ from ftt_hub.artifact.manifest import AdapterConfig
 @click.command("info", epilog="Example: ftt-hub info me/base-v1-turkish@v1.0.0 --layers")
 @click.argument("adapter")
 @click.option("--revision", help="Branch, tag or commit.")
-@click.option("--layers", is_flag=True, help="Also ‖Δ‖/‖m‖ a layer.")
-@click.option("--channels", type=click.Path(), metavar="FILE",
-              help="Write update signals a channel (QuantLRM) to this file.")  # fmt: skip
-@click.option("--source-base", metavar="MODEL",
-              help="--channels of an anchored adapter: its source base.")  # fmt: skip
+@click.option("--layers", is_flag=True, help="Also ‖Δ‖/‖m‖ by layer.")
+@click.option(
+    "--channels",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write update signals per channel (QuantLRM) to this file.",
+)
+@click.option(
+    "--source-base", metavar="MODEL", help="--channels of an anchored adapter: its source base."
+)
 @registry_option
 @json_option
 def command(
@@ -27,43 +32,43 @@ def command(
     registry: str | None,
     as_json: bool,
 ) -> None:
-    """Show ADAPTER's manifest, fidelity and, on request, its norms a layer."""
+    """Show ADAPTER's manifest, fidelity and, on request, its norms by layer."""
     from ftt_hub.cli.output import print_facts, print_json, print_table
 
-    from ftt_hub.artifact.card_scales import recommendations
-    from ftt_hub.artifact.norms import layer_norms
-    from ftt_hub.registry.open import open_adapter
+    from ftt_hub.catalogue.info import info
 
-    with open_adapter(adapter, revision=revision, registry=registry) as opened:
-        norms = layer_norms(opened.container.entries.values())
-        config, scales = opened.config, recommendations(opened.folder)
+    described = info(adapter, revision=revision, registry=registry)
     if channels is not None:
         _export(adapter, channels, source_base, revision, registry)
     if as_json:
-        print_json({"config": config.to_json(), "layers": norms})
+        print_json(described.to_json())
         return
-    facts = facts_of(config)
-    for found in scales:
-        facts[f"scale on {found.target}"] = f"{found.scale:g}, chosen on {found.text}"
+    facts = facts_of(described.config)
+    for scale in described.scales:
+        facts[f"scale on {scale.target}"] = f"{scale.scale:g}, chosen on {scale.text}"
     print_facts(facts)
     if layers:
-        print_table(
-            "‖Δ‖/‖m‖ a layer", ("layer", "ratio"), [(n, f"{v:.5f}") for n, v in norms.items()]
-        )
+        rows = [(name, f"{ratio:.5f}") for name, ratio in described.layers.items()]
+        print_table("‖Δ‖/‖m‖ by layer", ("layer", "ratio"), rows)
 
 
 def _export(
     adapter: str, out: str, source_base: str | None, revision: str | None, registry: str | None
 ) -> None:
-    from ftt_hub.cli.output import message, progress_bar
+    from ftt_hub.cli.output import message
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.api.convert import export_channels
 
     with progress_bar() as bar:
         report = export_channels(
-            adapter, out, source_base=source_base, revision=revision, registry=registry,
+            adapter,
+            out,
+            source_base=source_base,
+            revision=revision,
+            registry=registry,
             progress=bar,
-        )  # fmt: skip
+        )
     message(f"{out}: channels of {report.matrices} matrices")
     if not report.exact:
         message("the adapter is lossy: its zeros are not all weights that did not change")
@@ -89,7 +94,7 @@ def facts_of(config: AdapterConfig) -> dict[str, str]:
         if fidelity.exact
         else f"relative error {fidelity.relative_error:g}, noise {fidelity.noise:g}",
         "size": f"{size(stored)} ({fidelity.ratio:.1%} of the model, "
-        f"{fidelity.bits_per_weight:.3g} bits a weight)",
+        f"{fidelity.bits_per_weight:.3g} bits per weight)",
         "‖Δ‖/‖m‖": f"{fidelity.relative_norm:g}",
         "weights changed": f"{fidelity.changed_parameters:,} of {fidelity.parameters:,}",
         "tensors": f"{summary.changed} changed, {summary.unchanged} unchanged, "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from importlib import import_module
 
 import click
-from ftt_hub.cli.text import printable
 
 from ftt_hub.errors import FttError
+from ftt_hub.support.terminal import printable
 from ftt_hub.version import __version__
 
 COMMANDS = {
@@ -67,6 +68,27 @@ def _note(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"note: {printable(str(message))}", err=True)
 
 
+class LogLines(logging.Handler):
+    """Shows what the library logs: a line on stderr, marked as a note from warnings on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            text = printable(record.getMessage())
+            click.echo(f"note: {text}" if record.levelno >= logging.WARNING else text, err=True)
+        except Exception:
+            self.handleError(record)
+
+
+def _show_log() -> None:
+    """Show records of the library from INFO on, once however often this is called."""
+    logger = logging.getLogger("ftt_hub")
+    if not any(isinstance(handler, LogLines) for handler in logger.handlers):
+        logger.addHandler(LogLines())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 @click.group(
     cls=LazyGroup,
     epilog=_EPILOG,
@@ -80,6 +102,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; our errors become one line and an exit code."""
     warnings.showwarning = _note
+    _show_log()
     try:
         code = cli.main(standalone_mode=False)
     except FttError as error:

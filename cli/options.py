@@ -54,6 +54,24 @@ def json_option(function: F) -> F:
 def workers_option(function: F) -> F:
     """`--workers`."""
     option = click.option(
-        "--workers", type=click.IntRange(1, 256), help="Threads; default the cores, at most 8."
+        "--workers",
+        type=click.IntRange(1, 256),
+        help="Number of threads; default one per core, at most 8.",
     )
     return option(function)
+
+
+def provenance_options(function: F) -> F:
+    """`--language`, `--dataset` and `--license`, for commands that make an adapter."""
+    language = click.option(
+        "--language",
+        "languages",
+        multiple=True,
+        metavar="TAG",
+        help="BCP-47 tag of a language of the training data; repeatable.",
+    )
+    dataset = click.option(
+        "--dataset", "datasets", multiple=True, metavar="ID", help="Training dataset; repeatable."
+    )
+    licence = click.option("--license", "licence", metavar="ID", help="Licence of the adapter.")
+    return language(dataset(licence(function)))

@@ -13,7 +13,8 @@ from ftt_hub.cli.options import json_option, registry_option
 @json_option
 def command(adapter: str, out: str | None, registry: str | None, as_json: bool) -> None:
     """Fetch ADAPTER and check it; with OUT copy it there, else print where it lies."""
-    from ftt_hub.cli.output import print_json, print_line, progress_bar
+    from ftt_hub.cli.output import print_json, print_line
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.registry.pull import pull
 

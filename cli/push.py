@@ -31,18 +31,24 @@ def command(
     as_json: bool,
 ) -> None:
     """Publish the adapter FOLDER as NAME (namespace/name), after checking it completely."""
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar
+    from ftt_hub.cli.output import message, print_json, print_line
+    from ftt_hub.cli.progress import progress_bar
 
-    from ftt_hub.registry.push import preview, publish
+    from ftt_hub.registry.push import preview, push
 
     if dry_run:
         show_preview(preview(folder, name, version=version, registry=registry), as_json)
         return
     with progress_bar() as bar:
-        result = publish(
-            folder, name, version=version, private=private, create_pr=create_pr,
-            registry=registry, progress=bar,
-        )  # fmt: skip
+        result = push(
+            folder,
+            name,
+            version=version,
+            private=private,
+            create_pr=create_pr,
+            registry=registry,
+            progress=bar,
+        )
     if as_json:
         facts = {"ref": result.ref, "changed": result.changed, "location": result.location}
         print_json(facts)

@@ -11,10 +11,14 @@ from ftt_hub.cli.options import json_option, registry_option
 @click.command("rank", epilog="Example: ftt-hub rank --target org/base-v2 --language tr")
 @click.option("--target", required=True, metavar="MODEL", help="Folder or Hub reference of m_t.")
 @click.option("--language", metavar="TAG", help="BCP-47 tag; tr also finds tr-TR.")
-@click.option("--text", type=click.Path(path_type=Path),
-              help="Held-out text: losses decide between the most promising.")  # fmt: skip
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1),
-              help="Adapters to list.")  # fmt: skip
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    help="Held-out text: losses decide between the most promising.",
+)
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Adapters to list."
+)
 @registry_option
 @json_option
 def command(
@@ -36,12 +40,14 @@ def command(
 
     if text is not None:
         quiet_loading()
-    found = rank(target, language=language, text=text, registry=registry, limit=limit)
+    ranked = rank(target, language=language, text=text, registry=registry, limit=limit)
     if as_json:
-        print_json([entry.to_json() for entry in found])
-    elif found:
-        rows = [(str(n), entry.name, entry.report.depth, entry.report.status.value, entry.reason)
-                for n, entry in enumerate(found, 1)]  # fmt: skip
+        print_json([entry.to_json() for entry in ranked])
+    elif ranked:
+        rows = [
+            (str(n), entry.name, entry.report.depth, entry.report.status.value, entry.reason)
+            for n, entry in enumerate(ranked, 1)
+        ]
         print_table(None, ("", "adapter", "depth", "outcome", "reason"), rows)
-    if not found:
+    if not ranked:
         message("no adapter matches; look at all: ftt-hub browse")

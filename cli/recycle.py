@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 from ftt_hub.cli.options import json_option
 
 if TYPE_CHECKING:
-    from ftt_hub.cli.output import Bar
-
     from ftt_hub.recycling.plan import Plan
 
 
 @click.command("recycle", epilog="Example: ftt-hub recycle arithmetic.yaml --dry-run")
 @click.argument("recipe", type=click.Path())
-@click.option("--dry-run", is_flag=True,
-              help="Show the steps, their verdicts, memory and disk; train nothing.")  # fmt: skip
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the steps, their verdicts, memory and disk; train nothing.",
+)
 @json_option
 def command(recipe: str, dry_run: bool, as_json: bool) -> None:
     """Recycle, fine-tune, extract and evaluate for each base version that RECIPE names.
@@ -29,6 +28,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
     ftt_hub.cli recycle RECIPE. Needs pip install 'ftt-hub[train]'.
     """
     from ftt_hub.cli.output import message, print_json, print_line, print_table
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.recycling.ranks import leads
     from ftt_hub.recycling.recycle import preview_recycling, recycle
@@ -41,7 +41,7 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
             _print_plan(plan)
         return
     _quieten()
-    with _bar() as bar:
+    with progress_bar() as bar:
         result = recycle(recipe, progress=bar, note=message)
     if not leads():
         return
@@ -49,13 +49,17 @@ def command(recipe: str, dry_run: bool, as_json: bool) -> None:
         print_json(result.to_json())
         return
     rows = [
-        (variant, row["step"], *(_loss(row["losses"], key) for key in ("base", "start", "tuned")),
-         _named(variant, row))
+        (
+            variant,
+            row["step"],
+            *(_loss(row["losses"], key) for key in ("base", "start", "tuned")),
+            _named(variant, row),
+        )
         for variant, versions in result.variants.items()
         for row in versions
-    ]  # fmt: skip
+    ]
     head = ("variant", "step", "M", "M + Δ", "fine-tuned", "adapter")
-    print_table("held-out loss, nats a token", head, rows)
+    print_table("held-out loss, nats per token", head, rows)
     print_line(f"{result.out}: {sum(map(len, result.variants.values()))} adapters")
 
 
@@ -65,10 +69,18 @@ def _print_plan(plan: Plan) -> None:
     for report in plan.reports:
         print_line(f"{report.adapter} → {report.target}: {report.verdict}")
     rows = [
-        (step.name, step.base, step.parent or "", ", ".join(step.variants) or "for another",
-         step.status, f"{step.parameters / 1e6:,.1f} M", size(step.memory), size(step.disk))
+        (
+            step.name,
+            step.base,
+            step.parent or "",
+            ", ".join(step.variants) or "for another",
+            step.status,
+            f"{step.parameters / 1e6:,.1f} M",
+            size(step.memory),
+            size(step.disk),
+        )
         for step in plan.steps
-    ]  # fmt: skip
+    ]
     head = ("step", "base", "+ Δ of", "gives", "", "parameters", "memory", "work on disk")
     print_table(None, head, rows)
     print_line(f"disk: up to {size(plan.disk)} needed, {size(plan.free)} free")
@@ -82,34 +94,8 @@ def _named(variant: str, row: dict[str, Any]) -> str:
 
 
 def _loss(losses: dict[str, Any], key: str) -> str:
-    found = losses.get(key) or (losses.get("start") if key == "base" else None)
-    return f"{found['value']:.4f}" if found else ""
-
-
-@contextmanager
-def _bar() -> Iterator[Bar]:
-    """A bar that counts in percent: its stages are bytes, rows or optimizer steps."""
-    from ftt_hub.cli.output import Bar
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    err = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as drawn:
-        yield Bar(drawn)
+    loss = losses.get(key) or (losses.get("start") if key == "base" else None)
+    return f"{loss['value']:.4f}" if loss else ""
 
 
 def _quieten() -> None:

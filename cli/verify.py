@@ -22,12 +22,12 @@ class Scales(click.ParamType[tuple[float, ...]]):
     ) -> tuple[float, ...]:
         """Parse, or fail with the usage."""
         try:
-            found = tuple(float(part) for part in str(value).split(","))
+            scales = tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers such as 0.5,1,1.5", param, ctx)
-        if not all(-10 <= scale <= 10 for scale in found):
+        if not all(-10 <= scale <= 10 for scale in scales):
             self.fail("a scale lies between -10 and 10", param, ctx)
-        return found
+        return scales
 
 
 @click.command(
@@ -36,18 +36,33 @@ class Scales(click.ParamType[tuple[float, ...]]):
 )
 @click.argument("adapter")
 @click.option("--target", metavar="MODEL", help="Folder or Hub reference to check the fit with.")
-@click.option("--depth", type=click.Choice(["headers", "sketch", "weights", "loss"]),
-              help="headers (default): no weights are read; sketch: some kilobytes of them; "
-              "weights: all, exactly; loss: the models are run on --text.")  # fmt: skip
-@click.option("--text", type=click.Path(path_type=Path),
-              help="Held-out text, JSONL or plain; implies --depth loss.")  # fmt: skip
-@click.option("--tokens", default=8192, show_default=True, type=click.IntRange(min=64),
-              help="Tokens of the text to score.")  # fmt: skip
-@click.option("--scales", type=Scales(), default="0.25,0.5,0.75,1.25,1.5", show_default=True,
-              help="λ to measure at, beside 0 and 1.")  # fmt: skip
-@click.option("--device", help="Torch device to run on; default a GPU where there is one.")
-@click.option("--source-base", metavar="MODEL",
-              help="m_s, for exact distances and loss barriers.")  # fmt: skip
+@click.option(
+    "--depth",
+    type=click.Choice(["headers", "sketch", "weights", "loss"]),
+    help="headers (default): no weights are read; sketch: some kilobytes of them; "
+    "weights: all, exactly; loss: the models are run on --text.",
+)
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    help="Held-out text, JSONL or plain; implies --depth loss.",
+)
+@click.option(
+    "--tokens",
+    default=8192,
+    show_default=True,
+    type=click.IntRange(min=64),
+    help="Tokens of the text to score.",
+)
+@click.option(
+    "--scales",
+    type=Scales(),
+    default="0.25,0.5,0.75,1.25,1.5",
+    show_default=True,
+    help="λ to measure at, besides 0 and 1.",
+)
+@click.option("--device", help="Torch device to run on; default the GPU if there is one.")
+@click.option("--source-base", metavar="MODEL", help="m_s, for exact distances and loss barriers.")
 @click.option("--other", metavar="ADAPTER", help="Second adapter: do the two interfere?")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the verdict into this file.")
 @click.option("--record", is_flag=True, help="Add the verdict to the adapter and its card.")
@@ -80,7 +95,8 @@ def command(
 
     Exit code 3: it does not fit. Exit code 4: it is damaged.
     """
-    from ftt_hub.cli.output import message, print_json, print_line, progress_bar, quiet_loading
+    from ftt_hub.cli.output import message, print_json, print_line, quiet_loading
+    from ftt_hub.cli.progress import progress_bar
 
     from ftt_hub.artifact.manifest import AdapterConfig
     from ftt_hub.verdict.options import TextOptions
@@ -96,9 +112,18 @@ def command(
         quiet_loading()
     with progress_bar() as bar:
         result = verify(
-            adapter, target, depth=chosen, text=options, source_base=source_base, other=other,
-            force=force, revision=revision, registry=registry, workers=workers, progress=bar,
-        )  # fmt: skip
+            adapter,
+            target,
+            depth=chosen,
+            text=options,
+            source_base=source_base,
+            other=other,
+            force=force,
+            revision=revision,
+            registry=registry,
+            workers=workers,
+            progress=bar,
+        )
     if isinstance(result, AdapterConfig):
         if as_json:
             print_json({"status": "intact", "content_digest": result.content_digest})
@@ -112,8 +137,8 @@ def command(
     if record and target is not None:
         from ftt_hub.catalogue.record import record_verdict
 
-        place = record_verdict(result, adapter, target, revision=revision, registry=registry)
-        message(f"recorded: {place}")
+        address = record_verdict(result, adapter, target, revision=revision, registry=registry)
+        message(f"recorded: {address}")
     if as_json:
         print_json(result.to_json())
     else:
@@ -131,8 +156,11 @@ def print_report(report: Verdict) -> None:
     print_table(None, ("check", "outcome", "reason"), rows)
     if report.loss is not None:
         points = report.loss.curve.points()
-        print_table("Loss of m_t + λΔ, nats per token, 95% interval", ("λ", "loss"),
-                    [(f"{scale:g}", f"{loss:.4f}") for scale, loss in points])  # fmt: skip
+        print_table(
+            "Loss of m_t + λΔ, nats per token, 95% interval",
+            ("λ", "loss"),
+            [(f"{scale:g}", f"{loss:.4f}") for scale, loss in points],
+        )
     if report.weights is not None:
         _print_weights(report)
     labels = {
@@ -154,16 +182,21 @@ def _print_weights(report: Verdict) -> None:
     whole = sum(sums.delta for sums in report.weights.tensors.values()) or 1.0
     rows = []
     for layer, sums in report.weights.layers.items():
-        held = sums.figures(**options)
-        cells = [held[key] for key in ("delta_to_target", "distance", "overlap")]
+        figures = sums.figures(**options)
+        cells = [figures[key] for key in ("delta_to_target", "distance", "overlap")]
         shown = ("" if cell is None else f"{cell:.4g}" for cell in cells)
         rows.append((layer, f"{sums.delta / whole:.1%}", *shown))
     titles = ("layer", "share of ‖Δ‖²", "‖Δ‖/‖m_t‖", "‖m_t−m_s‖/‖m_s‖", "cos(Δ, m_t−m_s)")
     print_table("Weights, exact", titles, rows)
     spectra = [
-        (name, f"{s.effective_rank:.1f} of {min(s.shape)}", str(s.rank_90), f"{s.top_ratio:.3g}",
-         str(s.intruders))
+        (
+            name,
+            f"{s.effective_rank:.1f} of {min(s.shape)}",
+            str(s.rank_90),
+            f"{s.top_ratio:.3g}",
+            str(s.intruders),
+        )
         for name, s in report.weights.spectra.items()
-    ]  # fmt: skip
+    ]
     titles = ("matrix of Δ", "effective rank", "90% of ‖Δ‖² in", "σ₁(Δ)/σ₁(W)", "intruders in 10")
     print_table("Spectra of some matrices", titles, spectra)

@@ -16,32 +16,20 @@ def command(name: str, registry: str | None, as_json: bool) -> None:
 
     from ftt_hub.registry.versions import versions
 
-    found = versions(name, registry=registry)
+    published = versions(name, registry=registry)
     if as_json:
-        print_json(
-            [
-                {
-                    "version": v.tag,
-                    "revision": v.revision,
-                    "published": v.published,
-                    "deprecated": None
-                    if v.deprecated is None
-                    else {"reason": v.deprecated.reason, "successor": v.deprecated.successor},
-                }
-                for v in found
-            ]
-        )
+        print_json([version.to_json() for version in published])
         return
-    if not found:
+    if not published:
         message("no version yet; publish one: ftt-hub push FOLDER NAME --version 1.0.0")
         return
     rows = [
         (
-            v.tag,
-            v.revision[:12],
-            (v.published or "")[:10],
-            "" if v.deprecated is None else v.deprecated.notice(v.tag),
+            version.tag,
+            version.revision[:12],
+            (version.published or "")[:10],
+            "" if version.deprecated is None else version.deprecated.notice(version.tag),
         )
-        for v in found
+        for version in published
     ]
     print_table(None, ("version", "revision", "published", "deprecated"), rows)

@@ -6,6 +6,7 @@ from .api.convert import export_channels as export_channels
 from .api.extract import extract as extract
 from .artifact.card_results import EvaluationResult as EvaluationResult
 from .catalogue.browse import browse as browse
+from .catalogue.info import info as info
 from .catalogue.rank import rank as rank
 from .catalogue.record import record_verdict as record_verdict
 from .combining.combine import combine as combine

@@ -13,6 +13,8 @@
     ├── DeviceMemoryError       an accelerator has no memory left
     ├── AlreadyAppliedError     a model in memory holds the adapter already
     ├── MissingExtraError       an optional dependency is not installed
+    ├── RecycleError            a recipe of `recycle` cannot be carried out
+    ├── TaskError               a task of `evaluate` cannot be run
     ├── IncompatibleError       exit 3: the target does not fit the adapter
     └── IntegrityError          exit 4: an adapter is damaged
         └── CodecError          a frame does not decode to what was declared
@@ -114,6 +116,14 @@ class AlreadyAppliedError(FttError):
 
 class MissingExtraError(FttError):
     """An optional dependency is not installed."""
+
+
+class RecycleError(FttError):
+    """A recipe of `recycle` cannot be carried out, or contradicts what was done before."""
+
+
+class TaskError(FttError):
+    """A task of `evaluate` is unknown or malformed, or its data cannot be read."""
 
 
 class IncompatibleError(FttError):

@@ -46,8 +46,15 @@ def tokenizer(words: list[str], *, template: str | None = None) -> dict[str, byt
     value = {
         "version": "1.0",
         "added_tokens": [
-            {"id": i, "content": w, "special": True, "single_word": False, "lstrip": False,
-             "rstrip": False, "normalized": False}
+            {
+                "id": i,
+                "content": w,
+                "special": True,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
             for i, w in enumerate(words[:3])
         ],
         "normalizer": None,
@@ -61,7 +68,7 @@ def tokenizer(words: list[str], *, template: str | None = None) -> dict[str, byt
             "vocab": {w: i for i, w in enumerate(words)},
             "unk_token": "<unk>",
         },
-    }  # fmt: skip
+    }
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": "<unk>",

@@ -214,9 +214,12 @@ def make_adapters(root: Path, family: object) -> tuple[Path, Path]:
 
     assert isinstance(family, TinyFamily)
     given = Provenance(
-        languages=("tr", "de-AT"), datasets=("org/corpus", "org/more"), license="apache-2.0",
-        source_id="org/base-v1", fine_tuned_id="org/base-v1-tr",
-    )  # fmt: skip
+        languages=("tr", "de-AT"),
+        datasets=("org/corpus", "org/more"),
+        license="apache-2.0",
+        source_id="org/base-v1",
+        fine_tuned_id="org/base-v1-tr",
+    )
     ftt_hub.extract(family.source, family.tuned, root / "first", provenance=given)
     other = Provenance(languages=("sw",), source_id="org/base-v1", fine_tuned_id="org/sw")
     ftt_hub.extract(family.source, family.target, root / "second", provenance=other, sketch=False)

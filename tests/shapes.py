@@ -36,22 +36,32 @@ Shape = tuple[int, ...]
 def big_config() -> dict[str, Any]:
     """config.json of the 8B model."""
     return llama_config(
-        hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS,
-        num_attention_heads=32, num_key_value_heads=8, head_dim=128, vocab_size=ROWS,
-        tie_word_embeddings=False, rope_theta=500000.0,
-    )  # fmt: skip
+        hidden_size=HIDDEN,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=ROWS,
+        tie_word_embeddings=False,
+        rope_theta=500000.0,
+    )
 
 
 def tensors() -> dict[str, Shape]:
     """All 291 tensors."""
     found: dict[str, Shape] = {"model.embed_tokens.weight": (ROWS, HIDDEN)}
     layer: dict[str, Shape] = {
-        "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (KV, HIDDEN),
-        "self_attn.v_proj": (KV, HIDDEN), "self_attn.o_proj": (HIDDEN, HIDDEN),
-        "mlp.gate_proj": (INNER, HIDDEN), "mlp.up_proj": (INNER, HIDDEN),
-        "mlp.down_proj": (HIDDEN, INNER), "input_layernorm": (HIDDEN,),
+        "self_attn.q_proj": (HIDDEN, HIDDEN),
+        "self_attn.k_proj": (KV, HIDDEN),
+        "self_attn.v_proj": (KV, HIDDEN),
+        "self_attn.o_proj": (HIDDEN, HIDDEN),
+        "mlp.gate_proj": (INNER, HIDDEN),
+        "mlp.up_proj": (INNER, HIDDEN),
+        "mlp.down_proj": (HIDDEN, INNER),
+        "input_layernorm": (HIDDEN,),
         "post_attention_layernorm": (HIDDEN,),
-    }  # fmt: skip
+    }
     for number in range(LAYERS):
         found |= {f"model.layers.{number}.{n}.weight": s for n, s in layer.items()}
     return found | {"model.norm.weight": (HIDDEN,), "lm_head.weight": (ROWS, HIDDEN)}

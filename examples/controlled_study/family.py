@@ -55,9 +55,14 @@ class Family:
         pretraining = asdict(given.pretraining)
         del pretraining["stages"]
         return Node.of(
-            "version", after=(self.node(version - 1),), stage=asdict(stage), digits=given.digits,
-            pretraining=pretraining, precision=given.precision, version=version,
-        )  # fmt: skip
+            "version",
+            after=(self.node(version - 1),),
+            stage=asdict(stage),
+            digits=given.digits,
+            pretraining=pretraining,
+            precision=given.precision,
+            version=version,
+        )
 
     def _position(self, version: int) -> tuple[Stage, int, int]:
         """The stage in which M_i is saved, its first step, and the step at which M_i is saved."""

@@ -58,9 +58,12 @@ def _matrix(numbers: list[Numbers]) -> Figure:
     ]
     figure, (axes,) = _figure(1, 8.2, 4.2)
     image = axes.imshow(
-        [[cell.mean for cell in row] for row in cells], cmap="viridis", vmin=0, vmax=100,
+        [[cell.mean for cell in row] for row in cells],
+        cmap="viridis",
+        vmin=0,
+        vmax=100,
         aspect="auto",
-    )  # fmt: skip
+    )
     for y, row in enumerate(cells):
         for x, cell in enumerate(row):
             text = f"{cell.mean:.1f}" + (f"\n±{cell.half:.1f}" if len(numbers) > 1 else "")

@@ -29,15 +29,21 @@ def train_tokenizer(text: str, vocabulary: int, folder: Path) -> None:
     )
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[PAD, END, USER, ASSISTANT], show_progress=False,
+        vocab_size=vocabulary,
+        special_tokens=[PAD, END, USER, ASSISTANT],
+        show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )  # fmt: skip
+    )
     made.train_from_iterator(text.split("\n\n"), trainer)
     PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token=PAD, eos_token=END, padding_side="left",
-        additional_special_tokens=[USER, ASSISTANT], model_max_length=POSITIONS,
+        tokenizer_object=made,
+        pad_token=PAD,
+        eos_token=END,
+        padding_side="left",
+        additional_special_tokens=[USER, ASSISTANT],
+        model_max_length=POSITIONS,
         model_input_names=["input_ids", "attention_mask"],
-    ).save_pretrained(folder)  # fmt: skip
+    ).save_pretrained(folder)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -54,11 +60,17 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
 
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, max_position_embeddings=POSITIONS,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=POSITIONS,
         # The default of 0.02 suits thousands of hidden units; narrow models would learn slowly.
         initializer_range=shape.hidden_size**-0.5,
-        tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=1,
-    )  # fmt: skip
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
     return LlamaForCausalLM(config)

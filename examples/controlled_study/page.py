@@ -104,17 +104,26 @@ def _setup(results: dict[str, Any]) -> str:
         ("", "here"),
         [
             ["families (seeds)", str(len(given["seeds"]))],
-            ["model", f"Llama, {shape['layers']} layers, {shape['hidden_size']} wide, "
-             f"{shape['vocabulary']} tokens"],
+            [
+                "model",
+                f"Llama, {shape['layers']} layers, {shape['hidden_size']} wide, "
+                f"{shape['vocabulary']} tokens",
+            ],
             *rows,
-            ["a step", f"{pretraining['batch_size']} windows of {pretraining['window']} tokens of "
-             f"text, or {pretraining['equations']} equations"],
+            [
+                "a step",
+                f"{pretraining['batch_size']} windows of {pretraining['window']} tokens of "
+                f"text, or {pretraining['equations']} equations",
+            ],
             ["numbers", f"up to {given['digits']} digit{'s' * (given['digits'] > 1)}"],
             ["held-out expressions", str(given["evaluation"]["expressions"])],
-            ["fine-tuning", f"{tuning['steps']} steps of {tuning['batch_size']} questions, "
-             f"learning rate {tuning['learning_rate']:g}, linear, warm-up 0.03"],
+            [
+                "fine-tuning",
+                f"{tuning['steps']} steps of {tuning['batch_size']} questions, "
+                f"learning rate {tuning['learning_rate']:g}, linear, warm-up 0.03",
+            ],
         ],
-    )  # fmt: skip
+    )
 
 
 def _bases(results: dict[str, Any]) -> str:
@@ -130,10 +139,15 @@ def _bases(results: dict[str, Any]) -> str:
         for i in range(1, _count(results) + 1)
     ]
     return table(
-        ("", "text, nats a token", "task as an equation", "products as an equation",
-         "task as a question"),
+        (
+            "",
+            "text, nats per token",
+            "task as an equation",
+            "products as an equation",
+            "task as a question",
+        ),
         rows,
-    )  # fmt: skip
+    )
 
 
 def _matrix(results: dict[str, Any], what: str = "task") -> str:
@@ -200,10 +214,16 @@ def _unseen(results: dict[str, Any]) -> str:
         for j, i in _recycled(results)
     ]
     return table(
-        ("start", "M_i: products", "FT(M_i): products", "→ FT: products", "FT(M_i): text loss",
-         "→ FT: text loss"),
+        (
+            "start",
+            "M_i: products",
+            "FT(M_i): products",
+            "→ FT: products",
+            "FT(M_i): text loss",
+            "→ FT: text loss",
+        ),
         rows,
-    )  # fmt: skip
+    )
 
 
 def _iterative(results: dict[str, Any]) -> str:
@@ -213,13 +233,14 @@ def _iterative(results: dict[str, Any]) -> str:
         starts = {"none": (i,), "dir": (i - 1, i), "iter": tuple(range(1, i + 1))}
         rows += [
             [
-                f"M_{i}", name,
+                f"M_{i}",
+                name,
                 _over(families, lambda n, s=s: n.curve(*s)[0][1]),
                 _over(families, lambda n, s=s: n.tuned(*s)),
                 _over(families, lambda n, s=s: n.steps_to_level(*s)),
             ]
             for name, s in starts.items()
-        ]  # fmt: skip
+        ]
     return table(("target", "Δ", "before fine-tuning", "after", "steps to the level"), rows)
 
 

@@ -65,9 +65,12 @@ def share_right(
         batch = batch.to(model.device)
         with torch.inference_mode():
             ids = model.generate(
-                **batch, max_new_tokens=_LONGEST_ANSWER, do_sample=False, eos_token_id=1,
+                **batch,
+                max_new_tokens=_LONGEST_ANSWER,
+                do_sample=False,
+                eos_token_id=1,
                 pad_token_id=0,
-            )  # fmt: skip
+            )
         texts += tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :])
     ends = (END,) if chat else ("\n", END)
     right = [
@@ -78,7 +81,7 @@ def share_right(
 
 
 def text_loss(model: PreTrainedModel, windows: torch.Tensor) -> float:
-    """Mean loss of general text, nats a token."""
+    """Mean loss of general text, nats per token."""
     model.eval()
     with torch.inference_mode():
         return float(

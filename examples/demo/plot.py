@@ -35,9 +35,14 @@ def draw(curve: Curve, file: Path) -> Path:
     scales = sorted(curve.losses)
     losses = [curve.losses[scale] for scale in scales]
     axes.plot(
-        scales, losses, color=_BLUE, marker="o", linewidth=2.2, markersize=6,
+        scales,
+        losses,
+        color=_BLUE,
+        marker="o",
+        linewidth=2.2,
+        markersize=6,
         label=_typeset(f"{curve.target} + λΔ, no training"),
-    )  # fmt: skip
+    )
     _mark(axes, curve)
     _dress(axes, curve)
     figure.savefig(file)
@@ -56,9 +61,14 @@ def _mark(axes: Axes, curve: Curve) -> None:
     axes.plot([1.0], [loss], marker="o", markersize=11, color=_GREEN, linestyle="none")
     axes.annotate(
         f"λ = 1: {loss:.3f}\n{curve.recovered:.1%} of the gain recovered",
-        xy=(1.0, loss), xytext=(0, 46), textcoords="offset points", ha="center", fontsize=10,
-        color=_GREEN, arrowprops={"arrowstyle": "->", "color": _GREEN, "shrinkB": 7},
-    )  # fmt: skip
+        xy=(1.0, loss),
+        xytext=(0, 46),
+        textcoords="offset points",
+        ha="center",
+        fontsize=10,
+        color=_GREEN,
+        arrowprops={"arrowstyle": "->", "color": _GREEN, "shrinkB": 7},
+    )
 
 
 def _dress(axes: Axes, curve: Curve) -> None:

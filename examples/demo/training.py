@@ -97,7 +97,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     dtype: torch.dtype,
 ) -> float:
-    """Do one optimiser step and return the loss before it, in nats per token."""
+    """Do one optimizer step and return the loss before it, in nats per token."""
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
         logits = model(input_ids=batch, use_cache=False).logits
     loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())

@@ -51,11 +51,17 @@ def main(folder: Path) -> None:
     tokenizer = make_tokenizer()
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-            num_attention_heads=4, max_position_embeddings=32, pad_token_id=0, bos_token_id=None,
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=32,
+            pad_token_id=0,
+            bos_token_id=None,
             eos_token_id=1,
         )
-    )  # fmt: skip
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(1, SAVED_AFTER[-1] + 1):
         rows = [sums(chance) + "</s>" for _ in range(64)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
+from types import ModuleType
+
+from ftt_hub.support.moved import moved_name
 
 _FORMER = (
     "TransferAdapter",
@@ -21,7 +24,15 @@ _FORMER = (
 """Public names that earlier versions had in the module `ftt_hub.api`."""
 
 
-def __getattr__(name: str) -> object:
-    if name not in _FORMER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("ftt_hub"), name)
+class _Api(ModuleType):
+    """The package; `from ftt_hub.api import extract` is the function, as it was, not the module."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _FORMER and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> object:
+        return moved_name(self.__name__, name, _FORMER)
+
+
+sys.modules[__name__].__class__ = _Api

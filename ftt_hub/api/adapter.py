@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TransferAdapter(OnModels):
-    """A transfer adapter: a packaged diff vector and what is known of it.
+    """A transfer adapter: a diff vector with its manifest and card.
 
     On models in memory: `apply_to`, `remove_from`, `set_scale`, `swap`, `applied`.
 
@@ -54,7 +54,7 @@ class TransferAdapter(OnModels):
 
     @property
     def folder(self) -> Path:
-        """Where the adapter lies; read only."""
+        """The adapter's folder; read only."""
         return self.opened.folder
 
     def verify(
@@ -67,7 +67,7 @@ class TransferAdapter(OnModels):
         other: PathLike | None = None,
         force: bool = False,
     ) -> Verdict:
-        """Whether the adapter fits a target, and helps there; `ftt_hub.verify` says more.
+        """Whether the adapter fits a target and helps there; `ftt_hub.verify` has all options.
 
         Raises:
             RefError: The target names nothing.
@@ -76,9 +76,14 @@ class TransferAdapter(OnModels):
         from ftt_hub.verdict.verify import verify_target
 
         return verify_target(
-            self.opened, target, depth=depth, text=text, source_base=source_base, other=other,
+            self.opened,
+            target,
+            depth=depth,
+            text=text,
+            source_base=source_base,
+            other=other,
             force=force,
-        )  # fmt: skip
+        )
 
     def apply(self, target_base: PathLike, out_dir: PathLike, *, scale: float = 1.0) -> MergeResult:
         """Write the merged checkpoint; `ftt_hub.apply` has all options."""

@@ -43,10 +43,10 @@ def convert_from_peft(
             the others as for `extract`.
         provenance: Languages, datasets, method, licence and ids.
         sketch: Store a sample of the base.
-        workers: Threads.
+        workers: Number of threads.
         resume: Continue the work of a run that was killed.
-        force: Go on although the adapter names another base.
-        progress: Watches.
+        force: Continue although the adapter names another base.
+        progress: Receives progress events; default: none.
 
     Raises:
         UnsupportedError: The method cannot be merged, or the weights are pickled.
@@ -56,9 +56,17 @@ def convert_from_peft(
     out = Path(out_dir)
     coding = codec if isinstance(codec, Coding) else Coding(codec)
     from_peft.from_peft(
-        adapter, out, base=base, coding=coding, provenance=provenance, sketch=sketch,
-        workers=workers, resume=resume, force=force, progress=progress,
-    )  # fmt: skip
+        adapter,
+        out,
+        base=base,
+        coding=coding,
+        provenance=provenance,
+        sketch=sketch,
+        workers=workers,
+        resume=resume,
+        force=force,
+        progress=progress,
+    )
     return TransferAdapter.from_pretrained(out)
 
 
@@ -91,13 +99,13 @@ def convert_to_lora(
         target_modules: Layers to take; default all linear layers but the head.
         modules_to_save: Carry norms, embeddings and the head whole; reads the source base.
         base: The source base; default the one the adapter names.
-        dtype: Of the factors: ``float32``, ``float16``, ``bfloat16``; default that of Δ.
-        device: Where to compute, such as ``cuda``.
-        seed: Of the random test vectors.
-        revision: Of the adapter.
+        dtype: Dtype of the factors: ``float32``, ``float16``, ``bfloat16``; default that of Δ.
+        device: Torch device to compute on, such as ``cuda``.
+        seed: Seed for the random test vectors.
+        revision: Branch, tag or commit of the adapter.
         registry: ``"hf"`` or a folder.
-        workers: Threads.
-        progress: Watches.
+        workers: Number of threads.
+        progress: Receives progress events; default: none.
 
     Raises:
         FttError: The goal makes no sense.
@@ -131,14 +139,15 @@ def convert_to_sparse_patch(
 
     Args:
         adapter: An adapter, its folder, or its reference.
-        base: What the server runs: the source base, or another target.
+        base: The model that the server runs: the source base, or another target.
         out: The safetensors file to make.
-        encoding: Of the indices: ``raw`` int32 as vLLM takes them, or ``gap_delta``, smaller.
+        encoding: Encoding of the indices: ``raw`` int32 as vLLM takes them, or the smaller
+            ``gap_delta``.
         scale: Task-arithmetic coefficient λ.
-        revision: Of the adapter.
+        revision: Branch, tag or commit of the adapter.
         registry: ``"hf"`` or a folder.
-        force: Go on in spite of a rejection.
-        progress: Watches.
+        force: Continue although the target is rejected.
+        progress: Receives progress events; default: none.
 
     Raises:
         IncompatibleError: The adapter does not fit.
@@ -160,18 +169,19 @@ def export_channels(
     registry: PathLike | None = None,
     progress: Progress | None = None,
 ) -> ChannelReport:
-    """Write update magnitudes and zero-update counts a channel, for quantisers such as QuantLRM.
+    """Write update magnitudes and zero-update counts per channel, for quantizers such as QuantLRM.
 
     Args:
         adapter: An adapter, its folder, or its reference.
         out: The safetensors file to make.
-        source_base: What anchored frames decode against; default the one the adapter names.
-        revision: Of the adapter.
+        source_base: The model that anchored frames decode against; default the one the adapter
+            names.
+        revision: Branch, tag or commit of the adapter.
         registry: ``"hf"`` or a folder.
-        progress: Watches.
+        progress: Receives progress events; default: none.
 
     Raises:
-        RefError: An anchored adapter's source base is not at hand.
+        RefError: An anchored adapter's source base is not available.
         UnsupportedError: No weight matrix changed.
         OutputError: The file exists, or the disk is full.
     """

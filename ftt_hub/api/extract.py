@@ -37,13 +37,13 @@ def extract(
         fine_tuned: m'_s, likewise, or the folder of a PEFT adapter such as LoRA.
         out_dir: Folder to make; absent or empty.
         codec: ``exact``, ``anchored``, ``quantized`` or ``auto``; a `Coding` also sets limits such
-            as bits a weight, size or error.
+            as bits per weight, size or error.
         provenance: Languages, datasets, method, licence and ids.
         sketch: Store a sample of the source base (at most 0.05% of it).
-        workers: Threads; default the cores, at most 8.
+        workers: Number of threads; default one per core, at most 8.
         resume: Continue the work of a run that was killed.
-        force: Go on although a PEFT adapter names another base.
-        progress: Watches.
+        force: Continue although a PEFT adapter names another base.
+        progress: Receives progress events; default: none.
         trial: Text on which lossy codecs are tried: the step that keeps the loss within its limit,
             or the better rounding. Afterwards it holds what was measured.
 
@@ -58,12 +58,29 @@ def extract(
         from ftt_hub.convert.from_peft import from_peft  # needs torch, which others here do not
 
         from_peft(
-            fine_tuned, out, base=source_base, coding=coding, provenance=provenance, sketch=sketch,
-            workers=workers, resume=resume, force=force, progress=progress, trial=trial,
-        )  # fmt: skip
+            fine_tuned,
+            out,
+            base=source_base,
+            coding=coding,
+            provenance=provenance,
+            sketch=sketch,
+            workers=workers,
+            resume=resume,
+            force=force,
+            progress=progress,
+            trial=trial,
+        )
     else:
         extract_full(
-            source_base, fine_tuned, out, coding, provenance=provenance, sketch=sketch,
-            workers=workers, resume=resume, progress=progress, trial=trial,
-        )  # fmt: skip
+            source_base,
+            fine_tuned,
+            out,
+            coding,
+            provenance=provenance,
+            sketch=sketch,
+            workers=workers,
+            resume=resume,
+            progress=progress,
+            trial=trial,
+        )
     return TransferAdapter.from_pretrained(out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from ftt_hub.catalogue.record import recorded
@@ -45,6 +45,34 @@ class BrowseEntry:
     listing: Listing
     compatibility: CompatibilityReport | None = None
     verified: dict[str, object] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form, as the command line prints it."""
+        listing, config = self.listing, self.listing.config
+        deprecated = listing.deprecated
+        value: dict[str, object] = {
+            "name": listing.name,
+            "revision": listing.revision,
+            "versions": list(listing.versions),
+            "languages": config.languages,
+            "source_base": config.source_base.id,
+            "fine_tuned": config.fine_tuned.id,
+            "datasets": config.datasets,
+            "codec": config.codec.id,
+            "bytes": stored_bytes(listing),
+            "exact": config.fidelity.exact,
+            "relative_error": config.fidelity.relative_error,
+            "license": config.license,
+            "updated": listing.updated,
+            "downloads": listing.downloads,
+            "likes": listing.likes,
+            "evaluations": [result.to_json() for result in listing.evaluations],
+            "deprecated": None if deprecated is None else asdict(deprecated),
+        }
+        if self.compatibility is not None:
+            value["compatibility"] = self.compatibility.to_json()
+            value["verified"] = self.verified
+        return value
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ftt_hub.artifact.index import (
     ADDED,
@@ -16,57 +16,12 @@ from ftt_hub.artifact.index import (
     TensorEntry,
 )
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.combining.inputs import Input
+from ftt_hub.combining.inputs import Agreement, CombinedTensor, Input
 from ftt_hub.errors import IncompatibleError
 from ftt_hub.tensors.dtypes import DType, wider
 from ftt_hub.transfer.assemble import BLOCK_ELEMENTS, whole_rows
 
 _USUAL_WEIGHT = 5.0
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One tensor of the result.
-
-    Attributes:
-        entry: As in an index, with blocks that have elements but no bytes yet.
-        inputs: Those that take part, the ones without this tensor included.
-        weights: Theirs.
-        givers: Those that values come from.
-        shares: Their weights.
-    """
-
-    entry: TensorEntry
-    inputs: tuple[Input, ...] = ()
-    weights: tuple[float, ...] = ()
-    givers: tuple[Input, ...] = ()
-    shares: tuple[float, ...] = ()
-
-    @property
-    def changes(self) -> int:
-        """Elements that are changes; those behind them are values."""
-        if self.entry.role == ADDED:
-            return 0
-        if self.entry.source_rows is not None:
-            return self.entry.source_rows * self.entry.row_elements
-        return self.entry.count
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Inputs that fit together.
-
-    Attributes:
-        inputs: In the order of the recipe.
-        tensors: By name, in name order.
-        vocabulary: The input whose tokenizer the result has.
-        notes: What a user should know.
-    """
-
-    inputs: tuple[Input, ...]
-    tensors: Mapping[str, Planned]
-    vocabulary: Input
-    notes: tuple[str, ...]
 
 
 def agree(inputs: Sequence[Input], *, different_bases: bool, dtype: DType | None) -> Agreement:
@@ -75,7 +30,7 @@ def agree(inputs: Sequence[Input], *, different_bases: bool, dtype: DType | None
     Args:
         inputs: The opened adapters.
         different_bases: Whether they may come from different source bases.
-        dtype: Of the result; default the widest.
+        dtype: Dtype of the combined Δ; default the widest of the inputs.
 
     Raises:
         IncompatibleError: They come from different source bases, or changed the set of tensors or
@@ -86,9 +41,9 @@ def agree(inputs: Sequence[Input], *, different_bases: bool, dtype: DType | None
     names = sorted({name for i in inputs for name in i.adapter.container.entries})
     tensors = {}
     for name in names:
-        planned = _plan(name, inputs, dtype)
-        if planned is not None:
-            tensors[name] = planned
+        combined = _combined(name, inputs, dtype)
+        if combined is not None:
+            tensors[name] = combined
     return Agreement(
         tuple(inputs), tensors, vocabulary, (*notes, *_missing(inputs, tensors), *_heavy(inputs))
     )
@@ -96,25 +51,29 @@ def agree(inputs: Sequence[Input], *, different_bases: bool, dtype: DType | None
 
 def _check_bases(inputs: Sequence[Input], allowed: bool) -> list[str]:
     first = inputs[0]
-    ours = first.adapter.config.source_base
+    first_base = first.adapter.config.source_base
     notes = []
     for other in inputs[1:]:
-        theirs = other.adapter.config.source_base
-        if ours.digest == theirs.digest:
+        other_base = other.adapter.config.source_base
+        if first_base.digest == other_base.digest:
             continue
-        kinds = (ours.config.get("model_type"), theirs.config.get("model_type"))
+        kinds = (first_base.config.get("model_type"), other_base.config.get("model_type"))
         if kinds[0] != kinds[1]:
             raise IncompatibleError(
-                "the adapters are for different architectures", where=other.label,
-                expected=kinds[0], found=kinds[1],
-            )  # fmt: skip
+                "the adapters are for different architectures",
+                where=other.label,
+                expected=kinds[0],
+                found=kinds[1],
+            )
         if not allowed:
             raise IncompatibleError(
-                "the adapters come from different source bases", where=other.label,
-                expected=f"{_base(first)} as {first.label}", found=_base(other),
+                "the adapters come from different source bases",
+                where=other.label,
+                expected=f"{_base(first)} as {first.label}",
+                found=_base(other),
                 hint="Set allow_different_bases: true if the two are close relatives, such as "
                 "successive versions of one model: a Δ then still means the same on either.",
-            )  # fmt: skip
+            )
         notes.append(
             f"{other.label} comes from {_base(other)}, {first.label} from {_base(first)}: the sum "
             "works as far as the two bases, and the target, are close relatives"
@@ -128,8 +87,8 @@ def _base(item: Input) -> str:
 
 
 def _changed_vocabulary(config: AdapterConfig) -> bool:
-    found = config.vocabulary
-    renamed = found is not None and (found.size != found.source_size or bool(found.renamed))
+    words = config.vocabulary
+    renamed = words is not None and (words.size != words.source_size or bool(words.renamed))
     return renamed or bool(config.tensors.resized)
 
 
@@ -137,32 +96,34 @@ def _check_vocabulary(inputs: Sequence[Input]) -> Input:
     """The input whose tokenizer the result has: the one that changed it, else the first."""
     changed = [i for i in inputs if _changed_vocabulary(i.adapter.config)]
     for other in changed[1:]:
-        mine, theirs = (i.adapter.config.vocabulary for i in (changed[0], other))
-        if mine is None or theirs is None or mine.digest != theirs.digest:
+        first, second = (i.adapter.config.vocabulary for i in (changed[0], other))
+        if first is None or second is None or first.digest != second.digest:
             raise IncompatibleError(
                 "two adapters changed the vocabulary in different ways, or do not name its tokens",
                 where=other.label,
-                expected=f"{mine.size if mine else 'unknown'} tokens as in {changed[0].label}",
-                found=f"{theirs.size if theirs else 'unknown'} tokens",
+                expected=f"{first.size if first else 'unknown'} tokens as in {changed[0].label}",
+                found=f"{second.size if second else 'unknown'} tokens",
                 hint="Rows of one id would stand for different tokens; combine adapters that "
                 "added the same tokens.",
-            )  # fmt: skip
+            )
     return changed[0] if changed else inputs[0]
 
 
 def _conflict(what: str, name: str, first: Input, other: Input) -> IncompatibleError:
     return IncompatibleError(
-        what, where=name, found=f"{first.label} and {other.label}",
+        what,
+        where=name,
+        found=f"{first.label} and {other.label}",
         hint="Leave one of the two out, or give it a range of layers without this tensor.",
-    )  # fmt: skip
+    )
 
 
-def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | None:
+def _combined(name: str, inputs: Sequence[Input], dtype: DType | None) -> CombinedTensor | None:
     """One tensor of the result; ``None`` when nothing of it is left."""
-    held = [(i, e) for i in inputs if (e := i.entry(name)) is not None]
-    alive = [(i, e) for i, e in held if e.role != DROPPED]
+    entries = [(i, e) for i in inputs if (e := i.entry(name)) is not None]
+    alive = [(i, e) for i, e in entries if e.role != DROPPED]
     if not alive:
-        return Planned(held[0][1])
+        return CombinedTensor(entries[0][1])
     aliases = [(i, e) for i, e in alive if e.role == ALIAS]
     stored = [(i, e) for i, e in alive if e.slot is not None]
     if aliases and stored:
@@ -170,7 +131,7 @@ def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | 
         raise _conflict(what, name, aliases[0][0], stored[0][0])
     if not stored:
         first = alive[0][1]
-        return Planned(replace(first, fine_tuned=None) if aliases else first)
+        return CombinedTensor(replace(first, fine_tuned=None) if aliases else first)
     shape_of = _largest(name, alive)
     chosen = stored[0][1].weight_dtype if dtype is None else dtype
     if dtype is None:
@@ -178,10 +139,16 @@ def _plan(name: str, inputs: Sequence[Input], dtype: DType | None) -> Planned | 
             chosen = wider(chosen, entry.weight_dtype)
     source = next((e.source for _, e in alive if e.source is not None), None)
     entry = replace(
-        shape_of, dtype=chosen, source=source, fine_tuned=None, slot=1, codec=None, error=None,
+        shape_of,
+        dtype=chosen,
+        source=source,
+        fine_tuned=None,
+        slot=1,
+        codec=None,
+        error=None,
         blocks=tuple(Block(0, 0, n, "") for _, n in whole_rows(shape_of.shape, BLOCK_ELEMENTS)),
         norm=next((e.norm for _, e in stored if e.norm is not None), None),
-    )  # fmt: skip
+    )
     return _taking_part(name, entry, inputs, stored)
 
 
@@ -190,18 +157,20 @@ def _taking_part(
     entry: TensorEntry,
     inputs: Sequence[Input],
     stored: Sequence[tuple[Input, TensorEntry]],
-) -> Planned | None:
+) -> CombinedTensor | None:
     weights = {i: w for i in inputs if (w := i.ingredient.weight_of(name))}
     having = {i for i, e in stored if e.shape == entry.shape}
     givers = {i: w for i, w in weights.items() if w > 0 and i in having}
     if entry.role == ADDED and not givers:
         return None
     if entry.role == RESIZED and not givers:
-        givers = {i: 1.0 for i in inputs if i in having}  # the tokens are there: so are their rows
+        givers = {
+            i: 1.0 for i in inputs if i in having
+        }  # the result has these tokens, so it needs their rows
     if entry.role == DELTA and not any(i in weights for i, _ in stored):
         plain = replace(entry, slot=None, blocks=(), norm=None, role=UNCHANGED)
-        return Planned(replace(plain, fine_tuned=entry.source))
-    return Planned(
+        return CombinedTensor(replace(plain, fine_tuned=entry.source))
+    return CombinedTensor(
         entry, tuple(weights), tuple(weights.values()), tuple(givers), tuple(givers.values())
     )
 
@@ -228,17 +197,20 @@ def _largest(name: str, alive: Sequence[tuple[Input, TensorEntry]]) -> TensorEnt
         if entry.shape != shape or added_here:
             raise _conflict(
                 f"the adapters have other shapes of it, {list(largest.shape)} and "
-                f"{list(entry.shape)}", name, first, item,
-            )  # fmt: skip
+                f"{list(entry.shape)}",
+                name,
+                first,
+                item,
+            )
     return largest
 
 
-def _missing(inputs: Sequence[Input], tensors: Mapping[str, Planned]) -> list[str]:
+def _missing(inputs: Sequence[Input], tensors: Mapping[str, CombinedTensor]) -> list[str]:
     notes = []
-    wanted = {name for name, planned in tensors.items() if planned.entry.slot is not None}
+    stored = {name for name, combined in tensors.items() if combined.entry.slot is not None}
     for item in inputs:
         lacking = sorted(
-            n for n in wanted if item.entry(n) is None and item.ingredient.weight_of(n)
+            n for n in stored if item.entry(n) is None and item.ingredient.weight_of(n)
         )
         if lacking:
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ftt_hub.combining.methods import Merge, Tensor, weighted_sum
-from ftt_hub.combining.statistics import Floats, kept, magnitudes, magnitudes_at
+from ftt_hub.tensors.chunk_sums import Floats, weighted_sum
+from ftt_hub.tensors.order_statistics import kept, magnitudes, magnitudes_at
+
+if TYPE_CHECKING:
+    from ftt_hub.combining.methods import Merge, Tensor
 
 
 @dataclass(frozen=True)

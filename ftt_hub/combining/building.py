@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +20,8 @@ from ftt_hub.artifact.slots import SlotStore
 from ftt_hub.artifact.writer import write_container
 from ftt_hub.codecs.abc import Codec, Place
 from ftt_hub.codecs.entropy.planes import encoder_versions
-from ftt_hub.combining.agreement import Planned
-from ftt_hub.combining.combination import Combination
-from ftt_hub.combining.inputs import values_of
-from ftt_hub.combining.manifest import combined_config, copy_companions
-from ftt_hub.combining.opening import Opened, Settings
+from ftt_hub.combining.inputs import CombinedTensor, values_of
+from ftt_hub.combining.recipe import Recipe
 from ftt_hub.errors import ExtractionError, IntegrityError
 from ftt_hub.extraction.choice import Chooser
 from ftt_hub.extraction.encoding import TensorResult, codec_for, rounded
@@ -40,6 +37,12 @@ from ftt_hub.transfer.assemble import BLOCK_ELEMENTS
 
 _WORK = ".work"
 
+Stored = Callable[[str, int, int], tuple[DeltaBlock, DeltaBlock]]
+"""Tensor name, first element, count → the combined Δ as stored, and as before any rounding."""
+
+Describe = Callable[[Sequence[TensorEntry], CodecSpec, Fidelity], AdapterConfig]
+"""Index entries, codec and fidelity → the manifest without its list of files."""
+
 
 class _Nothing:
     """Stands for a source base of zeros: −0.0, so that Δ itself comes back from a subtraction."""
@@ -54,19 +57,19 @@ class _Nothing:
 
 
 class _Sums:
-    """The combined Δ in the place of a fine-tuned model."""
+    """Stands for a fine-tuned model: its values are the combined Δ."""
 
-    def __init__(self, combination: Combination) -> None:
-        self._combination = combination
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
 
     def read_bits(self, name: str, start: int, count: int) -> Bits:
         """Its hi."""
-        return self._combination.stored(name, start, count)[0].hi
+        return self._stored(name, start, count)[0].hi
 
 
-def _pair(planned: Planned) -> Pair:
+def _pair(combined: CombinedTensor) -> Pair:
     """What the choice of a codec wants to know of a tensor."""
-    entry = planned.entry
+    entry = combined.entry
     nbytes = entry.count * entry.dtype.itemsize
     info = TensorInfo(entry.name, entry.dtype, entry.shape, 0, nbytes)
     return Pair(entry.name, entry.role, None if entry.role == ADDED else info, info)
@@ -74,120 +77,127 @@ def _pair(planned: Planned) -> Pair:
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds one adapter folder from an opened combination.
+    """Builds one adapter folder from a combination.
 
     Attributes:
-        source: The combination.
-        out: The folder to make.
-        name: What the manifest calls the result.
-        settings: Threads and progress.
+        tensors: The tensors of the result by name, sorted.
+        stored: Computes runs of the combined Δ.
+        recipe: What is combined, and how the result is stored.
+        describe: Makes the manifest.
+        companions: Copies the tokenizer and other small files into a folder.
+        workers: Number of threads.
+        progress: Receives progress events.
     """
 
-    source: Opened
-    out: Path
-    name: str
-    settings: Settings
+    tensors: Mapping[str, CombinedTensor]
+    stored: Stored
+    recipe: Recipe
+    describe: Describe
+    companions: Callable[[Path], None]
+    workers: int | None
+    progress: Progress
 
-    def build(self) -> AdapterConfig:
+    def build(self, out: Path) -> AdapterConfig:
         """Make the folder; it appears whole or not at all.
 
         Raises:
             ExtractionError: The combined Δ is zero.
             OutputError: The output is not empty, or the disk is full.
         """
-        with one_blas_thread(), staged_folder(self.out) as folder:
+        with one_blas_thread(), staged_folder(out) as folder:
             codec = self._codec()
             results = self._encode(folder, codec)
             return self._finish(folder, results, codec)
 
-    @property
-    def _progress(self) -> Progress:
-        return self.settings.progress
-
-    def _stored(self) -> list[Planned]:
-        tensors = self.source.agreement.tensors.values()
-        return [planned for planned in tensors if planned.entry.slot is not None]
+    def _changed(self) -> list[CombinedTensor]:
+        return [item for item in self.tensors.values() if item.entry.slot is not None]
 
     def _codec(self) -> Codec:
-        pairs = [_pair(planned) for planned in self._stored()]
+        pairs = [_pair(combined) for combined in self._changed()]
         infos = {pair.name: pair.either for pair in pairs}
-        square = sum(p.entry.norm[1] ** 2 for p in self._stored() if p.entry.norm is not None)
+        square = sum(p.entry.norm[1] ** 2 for p in self._changed() if p.entry.norm is not None)
         return Chooser(
-            pairs, _Nothing(infos), _Sums(self.source.combination), self.settings.workers,
-            self._progress, square,
-        ).codec(self.source.recipe.coding)  # fmt: skip
+            pairs,
+            _Nothing(infos),
+            _Sums(self.stored),
+            self.workers,
+            self.progress,
+            square,
+        ).codec(self.recipe.coding)
 
     def _encode(self, folder: Path, codec: Codec) -> dict[str, TensorResult]:
-        todo = sorted(enumerate(self._stored()), key=lambda item: -item[1].entry.count)
-        self._progress.start("combining", sum(p.entry.count for _, p in todo))
+        todo = sorted(enumerate(self._changed()), key=lambda item: -item[1].entry.count)
+        self.progress.start("combining", sum(p.entry.count for _, p in todo), "weights")
 
-        def run(item: tuple[int, Planned]) -> TensorResult:
-            number, planned = item
+        def run(item: tuple[int, CombinedTensor]) -> TensorResult:
+            number, combined = item
             with store.slot() as pack:
-                result = self._tensor(planned, codec_for(codec, _pair(planned)), pack.write)
+                result = self._tensor(combined, codec_for(codec, _pair(combined)), pack.write)
                 store.commit(number, result.entry, result.facts(), pack)
             return result
 
         with SlotStore(folder / _WORK) as store:
-            done = map_unordered(run, todo, self.settings.workers)
+            done = map_unordered(run, todo, self.workers)
             results = {result.entry.name: result for result in done}
-        self._progress.finish()
+        self.progress.finish()
         return results
 
     def _tensor(
-        self, planned: Planned, codec: Codec, write: Callable[[bytes], object]
+        self, combined: CombinedTensor, codec: Codec, write: Callable[[bytes], object]
     ) -> TensorResult:
-        entry, statistics, blocks, end = planned.entry, DeltaStatistics(), [], 0
+        entry, statistics, blocks, end = combined.entry, DeltaStatistics(), [], 0
         start = 0
         for number in entry.blocks:
             count = number.elements
-            stored, ideal = self.source.combination.stored(entry.name, start, count)
+            stored, ideal = self.stored(entry.name, start, count)
             frame = codec.encode(stored if codec.exact else ideal, Place(entry.name, start))
             statistics.add(_measured(codec, frame, stored, ideal, entry.name))
             write(frame)
             blocks.append(Block(end, len(frame), count, hashlib.sha256(frame).hexdigest()))
             end, start = end + len(frame), start + count
-            self._progress.advance(count)
+            self.progress.advance(count)
         source = entry.norm[1] if entry.norm is not None else 0.0
         statistics.source_square = source**2
         if entry.role == DELTA and not end:
             plain = replace(entry, role=UNCHANGED, slot=None, blocks=(), norm=None)
             return TensorResult(replace(plain, fine_tuned=entry.source), statistics)
         done = replace(
-            entry, codec=codec.id, blocks=tuple(blocks),
+            entry,
+            codec=codec.id,
+            blocks=tuple(blocks),
             norm=(rounded(math.sqrt(statistics.delta_square)), source),
             error=None if codec.exact else rounded(math.sqrt(statistics.error_square)),
-        )  # fmt: skip
+        )
         return TensorResult(done, statistics)
 
     def _finish(
         self, folder: Path, results: dict[str, TensorResult], codec: Codec
     ) -> AdapterConfig:
-        agreement = self.source.agreement
-        order = [planned.entry.name for planned in self._stored()]
+        order = [combined.entry.name for combined in self._changed()]
         entries = [
-            results[name].entry if name in results else planned.entry
-            for name, planned in agreement.tensors.items()
+            results[name].entry if name in results else combined.entry
+            for name, combined in self.tensors.items()
         ]
         if not any(e.nbytes or e.role in (ADDED, RESIZED) for e in entries):
             raise ExtractionError(
-                "the combined Δ is zero", where=self.source.recipe.where,
+                "the combined Δ is zero",
+                where=self.recipe.where,
                 hint="The adapters cancel out, or their layers leave nothing.",
-            )  # fmt: skip
+            )
         store = SlotStore(folder / _WORK)
         payloads = [
             store.span(number)
             for number, name in enumerate(order)
             if results[name].entry.slot is not None
         ]
-        entries = write_container(folder, entries, payloads, progress=self._progress)
+        entries = write_container(folder, entries, payloads, progress=self.progress)
         shutil.rmtree(folder / _WORK)
-        copy_companions(agreement, folder)
-        config = combined_config(
-            agreement, self.source.recipe, self.name, entries,
+        self.companions(folder)
+        config = self.describe(
+            entries,
             CodecSpec(codec.id, codec.parameters(), BLOCK_ELEMENTS, encoder_versions()),
             _fidelity(folder, entries, list(results.values())),
-        ).with_files(list_files(folder, self._progress))  # fmt: skip
+        ).with_files(list_files(folder, self.progress))
         (folder / CARD_NAME).write_text(card.render(config), encoding="utf-8")
         write_atomic(folder / CONFIG_NAME, config.to_bytes())
         return config
@@ -200,9 +210,10 @@ def _measured(
     decoded = codec.decode(frame, stored.hi.size, stored.dtype)
     if codec.exact and not decoded.equals(stored):
         raise IntegrityError(
-            "the encoded delta does not come back", where=name,
+            "the encoded delta does not come back",
+            where=name,
             hint="Please report this as a defect.",
-        )  # fmt: skip
+        )
     changed = decoded.hi != decoded.dtype.sign_bit
     if decoded.lo is not None:
         changed |= decoded.lo != 0

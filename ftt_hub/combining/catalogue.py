@@ -13,5 +13,3 @@ METHODS: dict[str, Callable[..., Method]] = {
     kind.id: kind for kind in (Linear, Average, Ties, Dare, DareTies, Breadcrumbs, Slerp)
 }
 """`greedy_soup` is no method of its own: it chooses ingredients and averages them."""
-
-GREEDY = "greedy_soup"

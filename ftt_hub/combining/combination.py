@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.reader import Container
-from ftt_hub.combining.agreement import Planned
-from ftt_hub.combining.inputs import Input, joined, values_of
-from ftt_hub.combining.methods import Merge, Method, Tensor, weighted_sum
-from ftt_hub.combining.statistics import Floats
+from ftt_hub.combining.inputs import CombinedTensor, joined, values_of
+from ftt_hub.combining.methods import Merge, Method, Tensor
 from ftt_hub.errors import NonFiniteError, UnsupportedError
+from ftt_hub.tensors.chunk_sums import Floats, weighted_sum
 from ftt_hub.tensors.delta import CHUNK
 from ftt_hub.tensors.delta_block import DeltaBlock, identity
 from ftt_hub.tensors.dtypes import F32, Bits, DType
@@ -32,12 +31,12 @@ class Combination:
 
     Args:
         tensors: By name.
-        method: How inputs become one.
-        thresholds: Of each input, by `id`, where the method has a density.
+        method: Combines the inputs of one tensor.
+        thresholds: The smallest magnitude kept of each input, where the method has a density.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Planned], method: Method, thresholds: Thresholds
+        self, tensors: Mapping[str, CombinedTensor], method: Method, thresholds: Thresholds
     ) -> None:
         self.tensors = tensors
         self._method, self._thresholds = method, thresholds
@@ -45,16 +44,16 @@ class Combination:
         self._locks = {name: threading.Lock() for name in tensors}
 
     def whole(self, name: str, start: int, count: int) -> DeltaBlock | None:
-        """The run as one input has it, where nothing is computed: a lone input of weight 1."""
-        planned = self.tensors[name]
-        inputs, weights = planned.inputs, planned.weights
-        if start >= planned.changes:
-            inputs, weights = planned.givers, (1.0,) * len(planned.givers)
-        elif not self._method.is_sum or start + count > planned.changes:
+        """The run as it stands in one input, where a single input of weight 1 changes it."""
+        combined = self.tensors[name]
+        inputs, weights = combined.inputs, combined.weights
+        if start >= combined.changes:
+            inputs, weights = combined.givers, (1.0,) * len(combined.givers)
+        elif not self._method.is_sum or start + count > combined.changes:
             return None
         alone = [(i, w) for i, w in zip(inputs, weights, strict=True) if i.has(name, start)]
         if not alone:
-            return identity(count, planned.entry.dtype)
+            return identity(count, combined.entry.dtype)
         return alone[0][0].read(name, start, count) if [w for _, w in alone] == [1.0] else None
 
     def ideal(self, name: str, start: int, count: int) -> DeltaBlock:
@@ -64,72 +63,64 @@ class Combination:
             IntegrityError: A frame of an input is damaged.
             NonFiniteError: A sum overflows.
         """
-        found = self.whole(name, start, count)
-        if found is not None:
-            return found
-        planned = self.tensors[name]
-        border = min(max(planned.changes, start), start + count)
+        alone = self.whole(name, start, count)
+        if alone is not None:
+            return alone
+        combined = self.tensors[name]
+        border = min(max(combined.changes, start), start + count)
         parts = []
         if border > start:
-            parts.append(self._merged(planned, start, border - start))
+            parts.append(self._merged(combined, start, border - start))
         if border < start + count:
             alone = self.whole(name, border, start + count - border)
-            values = self._mean(planned, border, start + count - border)
+            values = self._mean(combined, border, start + count - border)
             parts.append(values if alone is None else widened(alone))
         return joined(parts, count)
 
     def stored(self, name: str, start: int, count: int) -> tuple[DeltaBlock, DeltaBlock]:
         """The run as an adapter stores it, and as it would be without rounding."""
-        dtype, found = self.tensors[name].entry.dtype, self.whole(name, start, count)
-        if found is not None and found.dtype == dtype:
-            return found, found
-        ideal = self.ideal(name, start, count) if found is None else found
+        dtype, alone = self.tensors[name].entry.dtype, self.whole(name, start, count)
+        if alone is not None and alone.dtype == dtype:
+            return alone, alone
+        ideal = self.ideal(name, start, count) if alone is None else alone
         return rounded_to(ideal, dtype, name), ideal
 
-    def _merged(self, planned: Planned, start: int, count: int) -> DeltaBlock:
-        blocks = [i.read(planned.entry.name, start, count) for i in planned.inputs]
-        merge = self._merge(planned)
+    def _merged(self, combined: CombinedTensor, start: int, count: int) -> DeltaBlock:
+        blocks = [i.read(combined.entry.name, start, count) for i in combined.inputs]
+        merge = self._merge(combined)
         return _filled(
-            count, planned.entry.name, lambda part: merge([values_of(b, part) for b in blocks],
-                                                          start + part.start),
-        )  # fmt: skip
+            count,
+            combined.entry.name,
+            lambda part: merge([values_of(b, part) for b in blocks], start + part.start),
+        )
 
-    def _mean(self, planned: Planned, start: int, count: int) -> DeltaBlock:
-        blocks = [i.read(planned.entry.name, start, count) for i in planned.givers]
-        total = sum(planned.shares)
+    def _mean(self, combined: CombinedTensor, start: int, count: int) -> DeltaBlock:
+        blocks = [i.read(combined.entry.name, start, count) for i in combined.givers]
+        total = sum(combined.shares)
         return _filled(
-            count, planned.entry.name,
-            lambda part: weighted_sum([values_of(b, part) for b in blocks], planned.shares) / total,
-        )  # fmt: skip
+            count,
+            combined.entry.name,
+            lambda part: (
+                weighted_sum([values_of(b, part) for b in blocks], combined.shares) / total
+            ),
+        )
 
-    def _merge(self, planned: Planned) -> Merge:
-        name = planned.entry.name
+    def _merge(self, combined: CombinedTensor) -> Merge:
+        name = combined.entry.name
         with self._locks[name]:
             if name not in self._merges:
-                self._merges[name] = self._method.plan(self._tensor(planned))
+                self._merges[name] = self._method.plan(self._tensor(combined))
             return self._merges[name]
 
-    def _tensor(self, planned: Planned) -> Tensor:
+    def _tensor(self, combined: CombinedTensor) -> Tensor:
         return Tensor(
-            planned.entry.name, planned.changes, planned.weights,
-            [i.key for i in planned.inputs],
-            [self._thresholds.get(id(i), 0.0) for i in planned.inputs],
-            lambda: chunks_of(planned, planned.inputs),
-        )  # fmt: skip
-
-
-def chunks_of(planned: Planned, inputs: tuple[Input, ...]) -> Iterator[list[Floats]]:
-    """The changes of some inputs in a tensor, a chunk at a time, a block in memory."""
-    start = 0
-    for block in planned.entry.blocks:
-        count = min(block.elements, planned.changes - start)
-        if count <= 0:
-            return
-        held = [i.read(planned.entry.name, start, count) for i in inputs]
-        for first in range(0, count, CHUNK):
-            part = slice(first, min(first + CHUNK, count))
-            yield [values_of(b, part) for b in held]
-        start += count
+            combined.entry.name,
+            combined.changes,
+            combined.weights,
+            [i.key for i in combined.inputs],
+            [self._thresholds.get(id(i), 0.0) for i in combined.inputs],
+            lambda: combined.chunks(combined.inputs),
+        )
 
 
 def _filled(count: int, name: str, make: Callable[[slice], Floats]) -> DeltaBlock:
@@ -181,17 +172,19 @@ def widened(block: DeltaBlock) -> DeltaBlock:
 def _require_finite(bits: Bits, dtype: DType, name: str) -> None:
     if not all_finite(bits, dtype):
         raise NonFiniteError(
-            "the combined Δ overflows its dtype", where=name, expected=dtype.name,
+            "the combined Δ overflows its dtype",
+            where=name,
+            expected=dtype.name,
             hint="Lower the weights, or set dtype: float32.",
-        )  # fmt: skip
+        )
 
 
 class CombinedContainer(Container):
-    """A combination in the place of an adapter's frames: nothing is stored, all is computed.
+    """Stands for the frames of an adapter; every block is computed when it is decoded.
 
     Args:
         combination: Makes the blocks.
-        folder: Where the files beside the container lie.
+        folder: Folder of the files beside the container.
     """
 
     def __init__(self, combination: Combination, folder: Path) -> None:
@@ -202,11 +195,11 @@ class CombinedContainer(Container):
 
     @property
     def needs_source(self) -> bool:
-        """Never: inputs that do have got it."""
+        """Always false: anchored inputs were given their source base when they were opened."""
         return False
 
     def frame(self, entry: TensorEntry, number: int) -> bytes:
-        """There are none.
+        """Refuse: nothing is stored.
 
         Raises:
             UnsupportedError: Always.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ftt_hub.codecs.lossy.dither import uniforms
-from ftt_hub.combining.methods import Merge, Tensor, weighted_sum
-from ftt_hub.combining.statistics import Floats, magnitudes
+from ftt_hub.tensors.chunk_sums import Floats, weighted_sum
+from ftt_hub.tensors.order_statistics import magnitudes
+
+if TYPE_CHECKING:
+    from ftt_hub.combining.methods import Merge, Tensor
 
 _LEVELS = 1 << 16  # of `uniforms`
 
@@ -92,12 +95,12 @@ class Dare:
     """DARE: drop elements at random, rescale the rest, then the weighted sum.
 
     Yu et al. 2024, "Language Models are Super Mario: Absorbing Abilities from Homologous Models as
-    a Free Lunch" (ICML), eq. 1–2. The random numbers hang on seed, adapter, tensor and element
-    only: any number of threads gives the same bytes.
+    a Free Lunch" (ICML), eq. 1–2. The random numbers depend on seed, adapter, tensor and element
+    only, so that any number of threads gives the same bytes.
 
     Attributes:
-        drop: p, the probability of an element to be dropped.
-        seed: Of the random numbers.
+        drop: p, the probability that an element is dropped.
+        seed: Seed of the random numbers.
     """
 
     id: ClassVar[str] = "dare"
@@ -118,13 +121,13 @@ class Dare:
 class DareTies:
     """DARE, then the sign election and merge of TIES (Yu et al. 2024, section 3.3).
 
-    There is no trim: the authors' keeps the largest fifth of a vector of which DARE has left a
-    tenth, and so keeps all of it.
+    There is no trim. The authors' code keeps the largest fifth of a vector of which DARE leaves a
+    tenth, so that it trims nothing either.
 
     Attributes:
         drop: p of DARE.
         scale: λ on the merged Δ.
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
     """
 
     id: ClassVar[str] = "dare_ties"

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import math
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ftt_hub.combining.opening import Settings, opened
-from ftt_hub.combining.recipe import Ingredient, Recipe, RecipeError, with_ingredients
+from ftt_hub.combining.recipe import Ingredient, Recipe
 from ftt_hub.errors import FttError
-from ftt_hub.support.staging import writing
-from ftt_hub.transfer.merge import merge
-from ftt_hub.transfer.prepare import prepared
 
 
 class ScoringError(FttError):
@@ -26,11 +21,11 @@ class ScoringError(FttError):
 
 @dataclass(frozen=True)
 class Soup:
-    """What a greedy soup came to.
+    """The result of a greedy soup.
 
     Attributes:
         ingredients: Those that stayed, best first.
-        score: Of their mix.
+        score: Score of their average.
         tried: (Adapters of a mix, its score) in the order of the trials.
     """
 
@@ -45,7 +40,13 @@ def choose(
     *,
     lower_is_better: bool = False,
 ) -> Soup:
-    """Sort by score alone, then add whatever does not make the mix worse."""
+    """Order the ingredients by their own score, then add each that does not make the mix worse.
+
+    Args:
+        ingredients: At least one.
+        score: Scores the average of some of them.
+        lower_is_better: Whether a smaller score is better.
+    """
     sign = -1.0 if lower_is_better else 1.0
     tried: list[tuple[tuple[str, ...], float]] = []
 
@@ -70,45 +71,6 @@ def _name(item: Ingredient) -> str:
     return str(item.adapter if isinstance(item.adapter, str | Path) else item.adapter.opened.label)
 
 
-def greedy_soup(recipe: Recipe, beside: Path, settings: Settings, *, force: bool) -> Soup:
-    """Choose the ingredients of a recipe's soup by its scoring command.
-
-    The command gets the folder of a merged checkpoint as its last argument, and the last line of
-    its output is the score. The folder is removed afterwards.
-
-    Args:
-        recipe: Of method ``greedy_soup``.
-        beside: A folder on the disk that merged checkpoints are written to.
-        settings: Registry, threads, progress.
-        force: Merge with a target in spite of a rejection.
-
-    Raises:
-        RecipeError: There is no model to score on.
-        ScoringError: The command fails or prints no number.
-    """
-    given = recipe.parameters
-    base = given.get("score_on") or recipe.target
-    if base is None:
-        raise RecipeError(
-            "a greedy soup is scored on a model", where=recipe.where,
-            hint="Name a target, or score_on among the parameters.",
-        )  # fmt: skip
-    if recipe.where is not None and (Path(recipe.where).parent / str(base)).is_dir():
-        base = Path(recipe.where).parent / str(base)
-
-    def score(mix: Sequence[Ingredient]) -> float:
-        with writing(beside):
-            beside.mkdir(parents=True, exist_ok=True)
-            holder = tempfile.TemporaryDirectory(prefix=".soup-", dir=beside)
-        with holder as work, opened(with_ingredients(recipe, mix), "soup", settings) as mixed:
-            folder = Path(work) / "model"
-            with prepared(mixed.adapter, base, force=force) as target:
-                merge(mixed.adapter, target, folder, workers=settings.workers)
-            return run_command(given["command"], folder, given.get("timeout"))
-
-    return choose(recipe.ingredients, score, lower_is_better=given.get("lower_is_better", False))
-
-
 def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> float:
     """The number on the last line of a command's output; no shell is involved.
 
@@ -118,9 +80,14 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
     label = " ".join(command)[:120]
     try:
         done = subprocess.run(
-            [*command, str(folder)], capture_output=True, text=True, errors="replace",
-            timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*command, str(folder)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except OSError as error:
         raise ScoringError(
             "the scoring command cannot be run", where=label, found=error.strerror
@@ -130,11 +97,12 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
             "the scoring command takes too long", where=label, expected=f"≤ {timeout:g} s"
         ) from error
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        errors = done.stderr.strip().splitlines()
         raise ScoringError(
-            f"the scoring command failed with exit code {done.returncode}", where=label,
-            found=said[-1][:200] if said else "no message",
-        )  # fmt: skip
+            f"the scoring command failed with exit code {done.returncode}",
+            where=label,
+            found=errors[-1][:200] if errors else "no message",
+        )
     lines = done.stdout.strip().splitlines()
     try:
         value = float(lines[-1]) if lines else math.nan
@@ -142,9 +110,10 @@ def run_command(command: Sequence[str], folder: Path, timeout: float | None) -> 
         value = math.nan
     if not math.isfinite(value):
         raise ScoringError(
-            "the scoring command printed no number on its last line", where=label,
+            "the scoring command printed no number on its last line",
+            where=label,
             found=repr(lines[-1][:80]) if lines else "nothing",
-        )  # fmt: skip
+        )
     return value
 
 

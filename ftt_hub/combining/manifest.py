@@ -12,8 +12,7 @@ from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.index import TensorEntry
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity, ModelIdentity
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
-from ftt_hub.combining.agreement import Agreement
-from ftt_hub.combining.inputs import Input
+from ftt_hub.combining.inputs import Agreement, Input
 from ftt_hub.combining.recipe import Recipe
 from ftt_hub.extraction.summary import digest, summary
 from ftt_hub.support.licences import combine_licences
@@ -53,8 +52,8 @@ def _union(lists: Iterable[Sequence[str]]) -> list[str]:
 def combined_licence(agreement: Agreement, recipe: Recipe) -> tuple[str | None, list[str]]:
     """The licence of the result, and conflicts between those of the parents."""
     licences = {ref_of(i.adapter): i.adapter.config.license for i in agreement.inputs}
-    found, conflicts = combine_licences(licences)
-    return recipe.license or found, conflicts
+    combined, conflicts = combine_licences(licences)
+    return recipe.license or combined, conflicts
 
 
 def travelling(agreement: Agreement) -> tuple[dict[str, Path], list[str]]:
@@ -63,21 +62,21 @@ def travelling(agreement: Agreement) -> tuple[dict[str, Path], list[str]]:
     The tokenizer is that of the input that changed it; of other files the first in the recipe's
     order is taken.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     notes = []
     order = (agreement.vocabulary, *(i for i in agreement.inputs if i is not agreement.vocabulary))
     holder = next((i for i in order if _carries(i, TOKENIZER_FILES)), None)
     if holder is not None:
-        found.update(_carries(holder, TOKENIZER_FILES))
+        files.update(_carries(holder, TOKENIZER_FILES))
     for name in BEHAVIOUR_FILES:
         having = [i for i in agreement.inputs if name in _carries(i, (name,))]
         if not having:
             continue
-        found[name] = having[0].adapter.folder / name
+        files[name] = having[0].adapter.folder / name
         hashes = {i.adapter.config.files[name]["sha256"] for i in having}
         if len(hashes) > 1:
             notes.append(f"{name} differs between adapters: that of {having[0].label} is used")
-    return found, notes
+    return files, notes
 
 
 def _carries(item: Input, names: Sequence[str]) -> dict[str, Path]:

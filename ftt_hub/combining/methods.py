@@ -1,6 +1,6 @@
-"""The ways to combine diff vectors: pure arithmetic on float64 chunks, one class a method.
+"""What a method of combining diff vectors is, and the two plain ones: sum and average.
 
-A method sees one tensor at a time as a `Tensor` of several inputs, may go through it for what it
+A method sees one tensor of all inputs at a time. It may read the values once or twice for what it
 needs (a quantile, an angle), and returns a function from chunks of the inputs to the combined
 chunk. The result is a Δ again: added to m_t it gives the merged model.
 """
@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import numpy as np
-
-from ftt_hub.combining.statistics import Floats
+from ftt_hub.tensors.chunk_sums import Floats, weighted_sum
 
 Merge = Callable[[Sequence[Floats], int], Floats]
 """Chunks of all inputs and their first element → the combined chunk."""
@@ -25,11 +23,11 @@ class Tensor:
 
     Attributes:
         name: Checkpoint name.
-        count: Elements.
-        weights: Of the inputs; none is zero.
-        keys: What identifies each input, for its random numbers.
-        thresholds: Of each input, where the method has a `density`: the smallest magnitude kept.
-        chunks: Goes through all inputs' values, a chunk at a time.
+        count: Number of elements.
+        weights: One per input; none is zero.
+        keys: One per input; identifies its content and seeds its random numbers.
+        thresholds: One per input: the smallest magnitude kept, where the method has a `density`.
+        chunks: Yields the values of all inputs in float64, a chunk at a time.
     """
 
     name: str
@@ -60,14 +58,6 @@ class Method(Protocol):
         """The combination of one tensor."""
 
 
-def weighted_sum(parts: Sequence[Floats], weights: Sequence[float]) -> Floats:
-    """Σ wᵢ·Δᵢ, in the order of the recipe."""
-    total = np.zeros_like(parts[0])
-    for part, weight in zip(parts, weights, strict=True):
-        total += part if weight == 1.0 else weight * part
-    return total
-
-
 @dataclass(frozen=True)
 class Linear:
     """Task arithmetic: Σ λᵢ·Δᵢ, any λ; a negative one makes the model forget.
@@ -91,7 +81,7 @@ class Average:
 
     Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves
     accuracy without increasing inference time" (ICML). `combining.greedy` chooses the ingredients
-    of a greedy soup (recipe 1 there) and ends here.
+    of a greedy soup (recipe 1 there); their mean is the soup.
     """
 
     id: ClassVar[str] = "average"

@@ -7,17 +7,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ftt_hub.combining.catalogue import GREEDY
 from ftt_hub.errors import FttError
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.yaml_lines import LinedYaml, check_value, read_yaml
-from ftt_hub.tensors.dtypes import DType
-from ftt_hub.transfer.live.methods import Opened
-from ftt_hub.transfer.merge import parse_dtype
+from ftt_hub.tensors.dtypes import DType, parse_dtype
+
+if TYPE_CHECKING:
+    from ftt_hub.registry.open import HasAdapter
 
 SCHEMA = "combine_recipe"
+GREEDY = "greedy_soup"
+"""Not a method of its own: it chooses ingredients and averages them."""
+
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks?|layer)\.(\d+)\.")
 _POSITIVE = ("ties", "dare_ties")
 _UNWEIGHTED = ("average", GREEDY, "slerp")
@@ -41,7 +45,7 @@ class Ingredient:
         where: File and line, for messages.
     """
 
-    adapter: str | Path | Opened | Recipe
+    adapter: PathLike | HasAdapter | Recipe
     weight: float = 1.0
     layers: tuple[tuple[int, int], ...] | None = None
     outside_layers: bool = False
@@ -64,17 +68,17 @@ class Recipe:
 
     Attributes:
         ingredients: The inputs.
-        method: A key of `METHODS`, or ``greedy_soup``.
-        parameters: Of the method.
+        method: Id of a method in the catalogue, or ``greedy_soup``.
+        parameters: Parameters of the method.
         coding: How the result is stored.
-        dtype: Of the result; default the widest of the inputs.
+        dtype: Dtype of the result; default the widest of the inputs.
         target: Model for a merged checkpoint instead of an adapter.
         source_base: m_s, for ``anchored`` inputs.
         allow_different_bases: Combine adapters of different source bases.
         license: Licence of the result; default combined from the inputs'.
-        name: Of the result; default the output folder's.
+        name: Name of the result; default the output folder's.
         where: The recipe's file, for messages.
-        provenance: What else the manifest says of how the result came about.
+        provenance: Further keys of the manifest's `combination`.
     """
 
     ingredients: tuple[Ingredient, ...]
@@ -82,8 +86,8 @@ class Recipe:
     parameters: dict[str, Any] = field(default_factory=dict)
     coding: Coding = field(default_factory=Coding)
     dtype: DType | None = None
-    target: str | Path | None = None
-    source_base: str | Path | None = None
+    target: PathLike | None = None
+    source_base: PathLike | None = None
     allow_different_bases: bool = False
     license: str | None = None
     name: str | None = None
@@ -101,8 +105,12 @@ def check(recipe: Recipe) -> Recipe:
     named = [{"adapter": "a/b"} for _ in recipe.ingredients]
     check_value({**given, "adapters": named}, SCHEMA, RecipeError, lambda *keys: recipe.where)
     if recipe.coding.codec == "anchored":
-        raise RecipeError("there is no fine-tuned model to anchor", where=recipe.where,
-                          expected="codec exact, quantized or auto", found="anchored")  # fmt: skip
+        raise RecipeError(
+            "there is no fine-tuned model to anchor",
+            where=recipe.where,
+            expected="codec exact, quantized or auto",
+            found="anchored",
+        )
     for key, value in recipe.parameters.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise RecipeError(f"{key}: a number must be finite", where=recipe.where, found=value)
@@ -113,8 +121,9 @@ def check(recipe: Recipe) -> Recipe:
             "all weights are zero, so the result would be nothing", where=recipe.where
         )
     if recipe.method == "slerp" and len(recipe.ingredients) != 2:
-        raise RecipeError("slerp takes two adapters", where=recipe.where,
-                          found=len(recipe.ingredients))  # fmt: skip
+        raise RecipeError(
+            "slerp takes two adapters", where=recipe.where, found=len(recipe.ingredients)
+        )
     return recipe
 
 
@@ -122,13 +131,17 @@ def _check_weight(item: Ingredient, method: str) -> None:
     if not math.isfinite(item.weight):
         raise RecipeError("a weight must be a finite number", where=item.where, found=item.weight)
     if method in _POSITIVE and item.weight < 0:
-        raise RecipeError(f"{method} takes weights above zero", where=item.where, found=item.weight,
-                          hint="Only linear, dare and breadcrumbs can subtract.")  # fmt: skip
+        raise RecipeError(
+            f"{method} takes weights above zero",
+            where=item.where,
+            found=item.weight,
+            hint="Only linear, dare and breadcrumbs can subtract.",
+        )
     if method in _UNWEIGHTED and item.weight != 1.0:
         raise RecipeError(f"{method} takes no weights", where=item.where, found=item.weight)
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: PathLike) -> Recipe:
     """A recipe from a YAML file, and the recipes that it names.
 
     Relative paths in it are relative to its folder.
@@ -141,14 +154,14 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> Recipe:
-    place = path.expanduser().resolve()
-    if place in above:
-        chain = " → ".join(p.name for p in (*above[above.index(place) :], place))
+    resolved = path.expanduser().resolve()
+    if resolved in above:
+        chain = " → ".join(p.name for p in (*above[above.index(resolved) :], resolved))
         raise RecipeError("the recipe contains itself", where=path, found=chain)
     lined = read_yaml(path, SCHEMA, RecipeError)
     value = lined.value
     ingredients = tuple(
-        _ingredient(item, lined, number, path, (*above, place))
+        _ingredient(item, lined, number, path, (*above, resolved))
         for number, item in enumerate(value["adapters"])
     )
     codec = dict(value.get("codec", {"id": "exact"}))
@@ -171,30 +184,30 @@ def _read(path: Path, above: tuple[Path, ...]) -> Recipe:
 def _ingredient(
     item: dict[str, Any], lined: LinedYaml, number: int, path: Path, above: tuple[Path, ...]
 ) -> Ingredient:
-    where = lined.place("adapters", number, *(["weight"] if "weight" in item else []))
-    named: str | Path | Recipe
+    line = lined.place("adapters", number, *(["weight"] if "weight" in item else []))
+    adapter: PathLike | Recipe
     if "recipe" in item:
-        named = _read(path.parent / Path(item["recipe"]).expanduser(), above)
-        if named.target is not None or named.method == GREEDY:
+        adapter = _read(path.parent / Path(item["recipe"]).expanduser(), above)
+        if adapter.target is not None or adapter.method == GREEDY:
             raise RecipeError(
                 "a recipe within a recipe makes an adapter: no target and no greedy_soup",
                 where=lined.place("adapters", number, "recipe"),
             )
     else:
-        named = _beside(path, item["adapter"]) or ""
+        adapter = _beside(path, item["adapter"]) or ""
     layers = item.get("layers")
     return Ingredient(
-        named,
+        adapter,
         float(item.get("weight", 1.0)),
         None
         if layers is None
         else parse_layers(str(layers), lined.place("adapters", number, "layers")),
         item.get("outside_layers", False),
-        where,
+        line,
     )
 
 
-def _beside(recipe: Path, text: str | None) -> str | Path | None:
+def _beside(recipe: Path, text: str | None) -> PathLike | None:
     """A reference as it stands, or a folder beside the recipe."""
     if text is None:
         return None
@@ -212,16 +225,21 @@ def parse_layers(text: str, where: str | None = None) -> tuple[tuple[int, int], 
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise RecipeError("not a range of layers", where=where, expected="such as 0-3,28-31",
-                              found=part.strip())  # fmt: skip
+            raise RecipeError(
+                "not a range of layers",
+                where=where,
+                expected="such as 0-3,28-31",
+                found=part.strip(),
+            )
         ranges.append((int(match[1]), int(match[2] or match[1])))
     return tuple(ranges)
 
 
-Given = str | Path | Opened | Ingredient | tuple["str | Path | Opened", float]
+Given: TypeAlias = "PathLike | HasAdapter | Ingredient | tuple[PathLike | HasAdapter, float]"
+"""An input as Python users write it: an adapter, an adapter with its weight, or an ingredient."""
 
 
-def recipe_of(items: str | Path | Sequence[Given] | Recipe) -> Recipe:
+def recipe_of(items: PathLike | Sequence[Given] | Recipe) -> Recipe:
     """A recipe from what Python users pass: a file, a recipe, or adapters with weights."""
     if isinstance(items, Recipe):
         return items

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ftt_hub.combining.methods import Merge, Tensor, weighted_sum
-from ftt_hub.combining.statistics import inner_products
+from ftt_hub.tensors.chunk_sums import inner_products, weighted_sum
+
+if TYPE_CHECKING:
+    from ftt_hub.combining.methods import Merge, Tensor
 
 _PARALLEL = 0.9995
 """|cos Ω| above which the arc is a line to working precision."""
@@ -42,7 +44,7 @@ class Slerp:
 
     def plan(self, tensor: Tensor) -> Merge:
         """sin((1−t)Ω)/sin Ω · Δ₀ + sin(tΩ)/sin Ω · Δ₁."""
-        if len(tensor.weights) < 2:  # the other one takes no part in this tensor
+        if len(tensor.weights) < 2:  # only one input changes this tensor
             return lambda parts, start: weighted_sum(parts, tensor.weights)
         sums = inner_products((parts[0], parts[1]) for parts in tensor.chunks())
         factors = slerp_coefficients(self.t, *sums)

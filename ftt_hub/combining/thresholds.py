@@ -7,21 +7,19 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ftt_hub.combining.agreement import Planned
-from ftt_hub.combining.combination import chunks_of
-from ftt_hub.combining.inputs import Input
-from ftt_hub.combining.statistics import (
+from ftt_hub.combining.inputs import CombinedTensor, Input
+from ftt_hub.support.parallel import map_unordered
+from ftt_hub.tensors.order_statistics import (
     kept,
     locate,
     lower_histogram,
     magnitude,
     upper_histogram,
 )
-from ftt_hub.support.parallel import map_unordered
 
 
 def threshold(
-    item: Input, tensors: Mapping[str, Planned], density: float, workers: int | None
+    item: Input, tensors: Mapping[str, CombinedTensor], density: float, workers: int | None
 ) -> float:
     """The smallest of the `density` · n largest magnitudes of one input, n over all its tensors.
 
@@ -39,9 +37,9 @@ def threshold(
     zeros = total - sum(p.changes for p in stored)
 
     def count(upper: int | None) -> NDArray[np.int64]:
-        def one(planned: Planned) -> NDArray[np.int64]:
+        def one(combined: CombinedTensor) -> NDArray[np.int64]:
             sums = np.zeros(1 << 16, np.int64)
-            for (values,) in chunks_of(planned, (item,)):
+            for (values,) in combined.chunks((item,)):
                 sums += upper_histogram(values) if upper is None else lower_histogram(values, upper)
             return sums
 
@@ -55,13 +53,13 @@ def threshold(
     return magnitude(upper, locate(lower, rank)[0])
 
 
-def _unchanged(item: Input, tensors: Mapping[str, Planned]) -> int:
+def _unchanged(item: Input, tensors: Mapping[str, CombinedTensor]) -> int:
     """Elements of tensors that no input changes: zeros of the diff vector like any other."""
 
     def counts() -> Iterator[int]:
-        for name, planned in tensors.items():
-            plain = planned.entry.slot is None and planned.entry.of is None
-            if plain and planned.entry.dtype.is_float and item.entry(name) is not None:
-                yield planned.entry.count if item.ingredient.weight_of(name) else 0
+        for name, combined in tensors.items():
+            plain = combined.entry.slot is None and combined.entry.of is None
+            if plain and combined.entry.dtype.is_float and item.entry(name) is not None:
+                yield combined.entry.count if item.ingredient.weight_of(name) else 0
 
     return sum(counts())

@@ -1,4 +1,4 @@
-"""How much each channel of each weight matrix was updated: signals for quantisers.
+"""Update magnitudes per channel of each weight matrix: signals for quantizers.
 
 QuantLRM (Zhang et al. 2026, arXiv 2602.02581; github.com/psunlpgroup/QuantLRM,
 `quadratic_mapping.py` and `pre_quant.py`) protects the weights with the smallest and the largest
@@ -32,6 +32,12 @@ from ftt_hub.errors import UnsupportedError
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import require_free_file, staged_file, writing
 from ftt_hub.tensors.header import build_header
+from ftt_hub.tensors.order_statistics import (
+    locate,
+    lower_histogram,
+    magnitude,
+    upper_histogram,
+)
 
 RATIO = 10.0
 """R of the formula, as QuantLRM's code has it."""
@@ -45,7 +51,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Magnitudes:
     """Least, median and largest nonzero |Δ| over all matrices, and how many elements are zero."""
 
     least: float
@@ -62,13 +68,13 @@ class ChannelReport:
     Attributes:
         path: The file.
         matrices: Weight matrices in it.
-        spread: Of |Δ|.
+        spread: Least, median and largest |Δ|.
         exact: Whether Δ is lossless, so that its zeros are weights that did not change.
     """
 
     path: Path
     matrices: int
-    spread: Spread
+    spread: Magnitudes
     exact: bool
 
 
@@ -77,9 +83,11 @@ def _matrices(adapter: Adapter) -> list[TensorEntry]:
     return [
         e
         for e in adapter.container.entries.values()
-        if e.role in (DELTA, UNCHANGED) and len(e.shape) == 2 and e.dtype.is_float
+        if e.role in (DELTA, UNCHANGED)
+        and len(e.shape) == 2
+        and e.dtype.is_float
         and _LAYER.search(e.name)
-    ]  # fmt: skip
+    ]
 
 
 def _blocks(adapter: Adapter, entry: TensorEntry) -> Iterator[tuple[int, Values]]:
@@ -91,14 +99,7 @@ def _blocks(adapter: Adapter, entry: TensorEntry) -> Iterator[tuple[int, Values]
         yield start // entry.row_elements, values
 
 
-def _pick(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
-    """The bucket that holds the element of a rank, and its rank within the bucket."""
-    ends = np.cumsum(counts)
-    bucket = int(np.searchsorted(ends, rank, side="right"))
-    return bucket, rank - (int(ends[bucket - 1]) if bucket else 0)
-
-
-def measure_spread(adapter: Adapter, entries: list[TensorEntry]) -> Spread:
+def measure_spread(adapter: Adapter, entries: list[TensorEntry]) -> Magnitudes:
     """Exact order statistics in two passes: bits of positive float32 sort as integers do.
 
     Raises:
@@ -110,25 +111,23 @@ def measure_spread(adapter: Adapter, entries: list[TensorEntry]) -> Spread:
         for _, values in _blocks(adapter, entry):
             flat = values[values > 0]
             if flat.size:
-                high += np.bincount(flat.view(np.uint32) >> 16, minlength=1 << 16)
+                high += upper_histogram(flat)
                 least, largest = min(least, float(flat.min())), max(largest, float(flat.max()))
     nonzero = int(high.sum())
     if not nonzero:
         raise UnsupportedError("no weight matrix changed", where=adapter.label)
-    wanted = [_pick(high, rank) for rank in ((nonzero - 1) // 2, nonzero // 2)]
-    low = {bucket: np.zeros(1 << 16, np.int64) for bucket, _ in wanted}
+    middles = [locate(high, rank) for rank in ((nonzero - 1) // 2, nonzero // 2)]
+    low = {upper: np.zeros(1 << 16, np.int64) for upper, _ in middles}
     for entry in entries:
         for _, values in _blocks(adapter, entry):
-            bits = values[values > 0].view(np.uint32)
-            for bucket, counts in low.items():
-                chosen = bits[bits >> 16 == bucket] & 0xFFFF
-                counts += np.bincount(chosen, minlength=1 << 16)
-    found = [(bucket << 16) | _pick(low[bucket], rank)[0] for bucket, rank in wanted]
-    middle = np.array(found, np.uint32).view(np.float32).astype(np.float64).mean()
-    return Spread(least, float(middle), largest, nonzero, total - nonzero)
+            for upper, counts in low.items():
+                counts += lower_histogram(values[values > 0], upper)
+    pair = [magnitude(upper, locate(low[upper], rank)[0]) for upper, rank in middles]
+    middle = sum(pair) / 2
+    return Magnitudes(least, middle, largest, nonzero, total - nonzero)
 
 
-def both_ends(values: Values, spread: Spread) -> Doubles:
+def both_ends(values: Values, spread: Magnitudes) -> Doubles:
     """f(x) of the formula above."""
     x = values.astype(np.float64)
     below = max(spread.middle - spread.least, 1e-30)
@@ -140,7 +139,7 @@ def both_ends(values: Values, spread: Spread) -> Doubles:
 
 
 def _signals(
-    adapter: Adapter, entry: TensorEntry, spread: Spread, turned: bool
+    adapter: Adapter, entry: TensorEntry, spread: Magnitudes, turned: bool
 ) -> dict[str, Doubles]:
     rows, columns = entry.shape
     sums = {key: np.zeros(columns) for key in ("abs", "f")}
@@ -161,9 +160,12 @@ def _signals(
     by_row = (row_abs, row_zeros, row_f * (row_zeros + 1))
     inputs, outputs = (by_row, by_column) if turned else (by_column, by_row)
     return {
-        "input_mean_abs": inputs[0], "input_zeros": inputs[1], "input_importance": inputs[2],
-        "output_mean_abs": outputs[0], "output_zeros": outputs[1],
-    }  # fmt: skip
+        "input_mean_abs": inputs[0],
+        "input_zeros": inputs[1],
+        "input_importance": inputs[2],
+        "output_mean_abs": outputs[0],
+        "output_zeros": outputs[1],
+    }
 
 
 def export_channels(
@@ -181,7 +183,7 @@ def export_channels(
     require_free_file(out)
     watch = progress or Silent()
     entries = _matrices(adapter)
-    watch.start("measuring", sum(e.count for e in entries))
+    watch.start("measuring", sum(e.count for e in entries), "weights")
     spread = measure_spread(adapter, entries)
     turned = adapter.config.source_base.config.get("model_type") in _TRANSPOSED
     tensors: dict[str, NDArray[np.generic]] = {}
@@ -192,16 +194,19 @@ def export_channels(
         watch.advance(entry.count)
     watch.finish()
     exact = adapter.config.fidelity.exact
-    header = {n: ("I32" if t.dtype.kind == "i" else "F32", t.shape, t.nbytes)
-              for n, t in tensors.items()}  # fmt: skip
+    header = {
+        n: ("I32" if t.dtype.kind == "i" else "F32", t.shape, t.nbytes) for n, t in tensors.items()
+    }
     metadata = {
         "format": "ftt_hub_channels",
         "version": "1",
-        "x_min": repr(spread.least), "x_mid": repr(spread.middle), "x_max": repr(spread.largest),
+        "x_min": repr(spread.least),
+        "x_mid": repr(spread.middle),
+        "x_max": repr(spread.largest),
         "ratio": repr(RATIO),
         "exact": json.dumps(exact),
         "content_digest": adapter.config.content_digest,
-    }  # fmt: skip
+    }
     with staged_file(out) as partial, writing(out), partial.open("wb") as file:
         file.write(build_header(header, metadata))
         for stored in tensors.values():

@@ -23,6 +23,7 @@ from ftt_hub.extraction.choice import Coding
 from ftt_hub.extraction.claims import check_claim
 from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.trials.trial import LossTrial
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.refs import is_repository_name, parse_ref
 
@@ -39,14 +40,14 @@ class Source:
 
     Attributes:
         name: As the adapter names it: what is published as the source base.
-        quantized_name: The quantised model the adapter was trained on, when it names one.
+        quantized_name: The quantized model the adapter was trained on, when it names one.
     """
 
     name: str
     quantized_name: str | None = None
 
 
-def fetch_peft(text: str | Path) -> PeftFolder:
+def fetch_peft(text: PathLike) -> PeftFolder:
     """A PEFT adapter by folder, or by name from the Hub.
 
     Raises:
@@ -83,7 +84,7 @@ def _same_folder(first: str, second: Path) -> bool:
 def check_base(
     adapter: PeftFolder, base: Checkpoint, headers: ModelHeaders, claimed: str | None, force: bool
 ) -> Source:
-    """Is this the base that the adapter names? A quantised copy of it counts, with a note.
+    """Is this the base that the adapter names? A quantized copy of it counts, with a note.
 
     Args:
         adapter: The PEFT adapter.
@@ -123,8 +124,8 @@ def check_base(
         published = given if headers.commit or claimed else _last(given)
     if quantized:
         warnings.warn(
-            f"the adapter was trained on {quantized}, a quantised copy: its change is added to the "
-            "unquantised base, as merging does, and may do slightly less than it did there",
+            f"the adapter was trained on {quantized}, a quantized copy: its change is added to the "
+            "unquantized base, as merging does, and may do slightly less than it did there",
             stacklevel=2,
         )
     if is_repository_name(published) and headers.commit is None:
@@ -160,10 +161,10 @@ def _record(adapter: PeftFolder, source: Source) -> dict[str, object]:
 
 
 def from_peft(
-    adapter: str | Path,
+    adapter: PathLike,
     out: Path,
     *,
-    base: str | Path | None = None,
+    base: PathLike | None = None,
     coding: Coding | None = None,
     provenance: Provenance | None = None,
     sketch: bool = True,
@@ -181,7 +182,7 @@ def from_peft(
     dtype.
 
     Raises:
-        RefError: The adapter or its base is not at hand.
+        RefError: The adapter or its base is not available.
         CheckpointError: One of them is malformed, or they do not belong together.
         UnsupportedError: The method cannot be merged.
         IncompatibleError: The adapter names another base.
@@ -202,9 +203,18 @@ def from_peft(
         chosen = coding or Coding(FactoredCodec.id)
         codec = _codec(merged) if chosen.codec == FactoredCodec.id else None
         return AdapterBuilder(
-            Model(opened, headers), Model(merged, tuned), out, known, chosen, sketch,
-            workers, progress or Silent(), trial, _record(found, source), codec,
-        ).build(resume=resume)  # fmt: skip
+            Model(opened, headers),
+            Model(merged, tuned),
+            out,
+            known,
+            chosen,
+            sketch,
+            workers,
+            progress or Silent(),
+            trial,
+            _record(found, source),
+            codec,
+        ).build(resume=resume)
 
 
 def _codec(merged: MergedModel) -> Codec:
@@ -212,12 +222,12 @@ def _codec(merged: MergedModel) -> Codec:
     return FactoredCodec(find=merged.factors) if merged.has_factors else ExactCodec()
 
 
-def _adapter_name(text: str | Path, adapter: PeftFolder) -> str:
+def _adapter_name(text: PathLike, adapter: PeftFolder) -> str:
     ref = parse_ref(text)
     return ref.name or adapter.folder.resolve().name
 
 
-def _chosen_base(adapter: PeftFolder, base: str | Path | None) -> str | Path:
+def _chosen_base(adapter: PeftFolder, base: PathLike | None) -> PathLike:
     """The given base, else the one that the adapter names.
 
     Raises:
@@ -234,14 +244,14 @@ def _chosen_base(adapter: PeftFolder, base: str | Path | None) -> str | Path:
     plain = _QUANTIZED.sub("", adapter.base)
     if plain != adapter.base:
         raise RefError(
-            f"the adapter was trained on {adapter.base}, a quantised copy",
+            f"the adapter was trained on {adapter.base}, a quantized copy",
             where=adapter.folder / CONFIG,
-            expected="the unquantised base",
+            expected="the unquantized base",
             hint=f"Name it with --base, probably {plain}.",
         )
     if not Path(adapter.base).is_dir() and not is_repository_name(adapter.base):
         raise RefError(
-            f"its base {adapter.base[:120]!r} is not at hand",
+            f"its base {adapter.base[:120]!r} is not available",
             where=adapter.folder / CONFIG,
             hint="Name the base with --base.",
         )

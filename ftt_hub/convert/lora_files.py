@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.convert.places import TRANSPOSED, Architecture
+from ftt_hub.convert.modules import TRANSPOSED, ModuleMap
 from ftt_hub.support.staging import writing
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class LoraConfig:
         return (json.dumps(self.value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _targets(modules: Sequence[str], model: Architecture) -> list[str]:
+def _targets(modules: Sequence[str], model: ModuleMap) -> list[str]:
     """The shortest names that select exactly these modules: last components where all are meant."""
     chosen = set(modules)
     last = {m.rpartition(".")[2] for m in chosen}
@@ -41,12 +41,12 @@ def _targets(modules: Sequence[str], model: Architecture) -> list[str]:
 
 
 def lora_config(
-    config: AdapterConfig, model: Architecture, ranks: Mapping[str, int], saved: Sequence[str]
+    config: AdapterConfig, model: ModuleMap, ranks: Mapping[str, int], saved: Sequence[str]
 ) -> LoraConfig:
-    """The config of factors B·A with scale 1 in every module: alpha is the rank."""
+    """The config of factors B·A with scale 1 in every module, so that alpha is the rank."""
     common = Counter(ranks.values()).most_common(1)[0][0]
     pattern = {module: rank for module, rank in sorted(ranks.items()) if rank != common}
-    kinds = {p.kind for p in model.places.values() if p.module in ranks}
+    kinds = {p.kind for p in model.parameters.values() if p.module in ranks}
     value: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": config.task_type,
@@ -101,7 +101,6 @@ model = PeftModel.from_pretrained(base_model, "this folder")
 """
 
 
-def readme(config: AdapterConfig, lora: LoraConfig, error: float) -> str:
-    """A short card."""
-    del lora
+def readme(config: AdapterConfig, error: float) -> str:
+    """A short card; `error` is ‖Δ − BA‖/‖Δ‖ over the linear layers."""
     return _README.format(base=config.source_base.id, name=config.fine_tuned.id, error=error)

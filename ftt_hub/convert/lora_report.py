@@ -45,7 +45,7 @@ class LoraReport:
     """How faithful a LoRA adapter is.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         modules: Every linear layer it changes.
         left_out: Everything else that Δ changes.
         error: ‖Δ − Δ̂‖/‖Δ‖ over the linear layers.

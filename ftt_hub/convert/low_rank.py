@@ -24,7 +24,7 @@ SMALL = 1e-4
 OVERSAMPLE = 16
 ITERATIONS = 4
 FIRST_RANK = 32
-"""Where the search for a rank begins, for matrices too large for the Gram matrix."""
+"""First rank that the search tries, for matrices too large for the Gram matrix."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def factorize(matrix: torch.Tensor, goal: Goal, *, seed: int = 0) -> Factors:
     Args:
         matrix: 2-D, float32, on any device.
         goal: Rank, energy or error.
-        seed: Of the random test vectors.
+        seed: Seed for the random test vectors.
     """
     if matrix.shape[0] > matrix.shape[1]:
         turned = factorize(matrix.T, goal, seed=seed)
@@ -119,7 +119,7 @@ def factorize(matrix: torch.Tensor, goal: Goal, *, seed: int = 0) -> Factors:
 
 @torch.no_grad()
 def shortened(left: torch.Tensor, right: torch.Tensor, goal: Goal) -> Factors:
-    """Factors of left · right that meet a goal: these themselves where their rank is asked for.
+    """Factors of left · right that meet a goal; the factors themselves if the goal is their rank.
 
     Fewer components come from the singular values of the product, by QR of both factors: exact, and
     Δ is never made.
@@ -132,12 +132,12 @@ def shortened(left: torch.Tensor, right: torch.Tensor, goal: Goal) -> Factors:
     square = float(((left.T @ left) * (right @ right.T)).sum())
     if goal.rank is not None and goal.rank >= right.shape[0]:
         return Factors(left.float(), right.float(), square, 0.0, kept=True)
-    (ours, upper), (theirs, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
+    (columns, upper), (rows, lower) = torch.linalg.qr(left), torch.linalg.qr(right.T)
     u, values, v = torch.linalg.svd(upper @ lower.T)
     rank = _rank(values.square(), goal, square)
     root = values[:rank].sqrt()
     residual = float(values[rank:].square().sum())
-    first, second = ours @ u[:, :rank] * root, (theirs @ v[:rank].T * root).T
+    first, second = columns @ u[:, :rank] * root, (rows @ v[:rank].T * root).T
     return Factors(first.float(), second.float(), square, residual)
 
 
@@ -145,9 +145,9 @@ def _rank(values: torch.Tensor, goal: Goal, square: float) -> int:
     """Components to keep, of squared singular values in descending order."""
     if goal.share is None:
         return min(goal.rank or 1, len(values))
-    held = torch.cumsum(values.double(), 0)
-    wanted = goal.share * square
-    return min(len(values), 1 + int(torch.searchsorted(held, torch.tensor(wanted).to(held))))
+    sums = torch.cumsum(values.double(), 0)
+    enough = torch.tensor(goal.share * square).to(sums)
+    return min(len(values), 1 + int(torch.searchsorted(sums, enough)))
 
 
 def _gram(matrix: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The factors of PEFT layers whose update is a product of two matrices: LoRA and AdaLoRA.
 
 Only plain layers count: what a variant (DoRA and others) adds is no product. PEFT's own
-`get_delta_weight` is the judge: factors that do not multiply to it are not taken.
+`get_delta_weight` decides: factors whose product differs from it are not used.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def factors_of(module: Any) -> PlainFactors | None:
     left, right = parts.left, parts.right
     if parts.turned:
         left, right = right.T, left.T
-    theirs = module.get_delta_weight(name)
-    if left.ndim != 2 or theirs.shape != (left.shape[0], right.shape[1]):
+    expected = module.get_delta_weight(name)
+    if left.ndim != 2 or expected.shape != (left.shape[0], right.shape[1]):
         return None
-    difference = (left.float() @ right.float()).mul_(parts.scale).sub_(theirs)
-    if not float(difference.norm()) <= AGREES * float(theirs.float().norm()):
+    difference = (left.float() @ right.float()).mul_(parts.scale).sub_(expected)
+    if not float(difference.norm()) <= AGREES * float(expected.float().norm()):
         return None
     return PlainFactors((left.double() * parts.scale).numpy(), right.double().numpy())

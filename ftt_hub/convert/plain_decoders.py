@@ -1,6 +1,6 @@
 """Decoders whose checkpoint names are their modules' paths: known without building the model.
 
-Importing transformers' model classes takes seconds, longer than factorising a small model. A test
+Importing transformers' model classes takes seconds, longer than factorizing a small model. A test
 builds each of these with transformers and compares.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ftt_hub.convert.places import EMBEDDING, LINEAR, OTHER, Architecture, Place
+from ftt_hub.convert.modules import EMBEDDING, LINEAR, OTHER, ModuleMap, ModuleParameter
 
 PLAIN: Mapping[str, str] = {
     "gemma": "GemmaForCausalLM",
@@ -25,8 +25,15 @@ PLAIN: Mapping[str, str] = {
 }
 """Model type → the one architecture that is meant."""
 
-_LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-            "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+_LINEARS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
 _LAYER = r"model\.layers\.(\d+)\."
 _KINDS = (
     (re.compile(_LAYER + r"(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)"), LINEAR),
@@ -37,7 +44,7 @@ _KINDS = (
 )
 
 
-def _place(name: str, layers: int) -> Place | None:
+def _parameter(name: str, layers: int) -> ModuleParameter | None:
     module, _, parameter = name.rpartition(".")
     for pattern, kind in _KINDS:
         match = pattern.fullmatch(module)
@@ -46,26 +53,28 @@ def _place(name: str, layers: int) -> Place | None:
         ):
             continue
         return (
-            Place(module, parameter, kind)
+            ModuleParameter(module, parameter, kind)
             if not match.lastindex or int(match[1]) < layers
             else None
         )
     return None
 
 
-def describe_plain(config: Mapping[str, Any], names: Iterable[str]) -> Architecture | None:
+def describe_plain(config: Mapping[str, Any], names: Iterable[str]) -> ModuleMap | None:
     """The modules behind checkpoint names, or ``None`` where transformers has to be asked."""
     layers, classes = config.get("num_hidden_layers"), config.get("architectures")
-    wanted = PLAIN.get(str(config.get("model_type")))
-    if wanted is None or classes != [wanted] or not isinstance(layers, int):
+    known = PLAIN.get(str(config.get("model_type")))
+    if known is None or classes != [known] or not isinstance(layers, int):
         return None
     tied = config.get("tie_word_embeddings")
     if not isinstance(tied, bool):
         return None
-    found = {name: _place(name, layers) for name in names}
-    places = {name: place for name, place in found.items() if place is not None}
-    if len(places) < len(found):
-        return None
+    parameters = {}
+    for name in names:
+        parameter = _parameter(name, layers)
+        if parameter is None:
+            return None
+        parameters[name] = parameter
     linear = [f"model.layers.{i}.{name}" for i in range(layers) for name in _LINEARS]
     ties = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
-    return Architecture(places, (*linear, "lm_head"), ties)
+    return ModuleMap(parameters, (*linear, "lm_head"), ties)

@@ -36,16 +36,16 @@ def _model_class(config: PreTrainedConfig, task: str | None, folder: Path) -> An
 
     names = getattr(config, "architectures", None) or []
     auto = getattr(transformers, _BY_TASK.get(task or "", "AutoModelForCausalLM"))
-    found = getattr(transformers, str(names[0]), None) if names and task not in _BY_TASK else None
-    if found is None and type(config) in auto._model_mapping:  # noqa: SLF001 - as in loading.py
-        found = auto._model_mapping[type(config)]  # noqa: SLF001
-    if found is None:
+    chosen = getattr(transformers, str(names[0]), None) if names and task not in _BY_TASK else None
+    if chosen is None and type(config) in auto._model_mapping:  # noqa: SLF001 - as in loading.py
+        chosen = auto._model_mapping[type(config)]  # noqa: SLF001
+    if chosen is None:
         raise UnsupportedError(
             f"transformers has no class for {', '.join(map(str, names)) or 'this model'}",
             where=folder,
             hint="Models with code of their own are not run here; merge with PEFT, then extract.",
         )
-    return found
+    return chosen
 
 
 def _mapped(checkpoint: Checkpoint, info: TensorInfo) -> torch.Tensor:
@@ -99,21 +99,21 @@ def build(
     model.tie_weights()
     names = map_names(model, checkpoint.tensors)
     keys = {g.names[0]: g.key for g in names.groups if g.converter is None and len(g.names) == 1}
-    held = {key: checkpoint.tensors[name] for name, key in keys.items()}
-    _fill(model, checkpoint, held)
+    infos = {key: checkpoint.tensors[name] for name, key in keys.items()}
+    _fill(model, checkpoint, infos)
     model.eval()
     model.requires_grad_(False)
     model.config.name_or_path = str(checkpoint.folder)
     return model, keys
 
 
-def _fill(model: PreTrainedModel, checkpoint: Checkpoint, held: dict[str, TensorInfo]) -> None:
-    """Put a memory map, or zeros that take no memory, in the place of each meta parameter."""
-    fallback = next((i.dtype.torch_name for i in held.values() if i.dtype.is_float), "float32")
+def _fill(model: PreTrainedModel, checkpoint: Checkpoint, infos: dict[str, TensorInfo]) -> None:
+    """Replace each meta parameter by a memory map, or by zeros that take no memory."""
+    fallback = next((i.dtype.torch_name for i in infos.values() if i.dtype.is_float), "float32")
     made: dict[int, torch.nn.Parameter] = {}
     named = dict(model.named_parameters(remove_duplicate=False))
     for key, old in named.items():
-        info = held.get(key)
+        info = infos.get(key)
         if info is not None and info.shape == tuple(old.shape) and id(old) not in made:
             made[id(old)] = torch.nn.Parameter(_mapped(checkpoint, info), requires_grad=False)
     for prefix, module in model.named_modules():
@@ -122,7 +122,7 @@ def _fill(model: PreTrainedModel, checkpoint: Checkpoint, held: dict[str, Tensor
                 continue
             if id(old) not in made:
                 key = f"{prefix}.{name}" if prefix else name
-                info = held.get(key)
+                info = infos.get(key)
                 if info is not None:
                     raise UnsupportedError(
                         "the base's config and weights disagree",

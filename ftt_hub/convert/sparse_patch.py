@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.errors import FttError, UnsupportedError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import require_free_file, staged_file, writing
 from ftt_hub.tensors.header import build_header
@@ -100,18 +101,18 @@ class _Spool:
         """Compare one tensor with what it becomes."""
         if plan.target is None:
             return
-        found: list[Indices] = []
+        changed: list[Indices] = []
         number = 0
         for start, count in ranges(plan):
             before = assembler.read_target(plan.target.name, start, count)
             after = assembler.bits(plan, start, count)
-            where = np.flatnonzero(before != after)
-            found.append(where + start)
-            self.values.write(after[where].tobytes())
-            number += where.size
+            positions = np.flatnonzero(before != after)
+            changed.append(positions + start)
+            self.values.write(after[positions].tobytes())
+            number += positions.size
         if not number:
             return
-        kind, data = encode_indices(np.concatenate(found), self.encoding)
+        kind, data = encode_indices(np.concatenate(changed), self.encoding)
         self.indices.write(data)
         size = number * plan.dtype.itemsize
         self.header[f"{plan.name}.idx"] = (kind, (number,), len(data))
@@ -137,7 +138,7 @@ class _Spool:
 
 def to_sparse_patch(
     adapter: Adapter,
-    base: str | Path,
+    base: PathLike,
     out: Path,
     *,
     encoding: str = RAW,
@@ -155,8 +156,8 @@ def to_sparse_patch(
         out: The safetensors file to make.
         encoding: ``raw`` (what vLLM's loader takes) or ``gap_delta`` (smaller).
         scale: Task-arithmetic coefficient λ.
-        force: Go on in spite of a rejection.
-        progress: Watches.
+        force: Continue although the target is rejected.
+        progress: Receives progress events; default: none.
 
     Raises:
         IncompatibleError: The adapter does not fit the base.
@@ -186,10 +187,10 @@ def _write(
 ) -> tuple[int, int, int, int]:
     assembler = Assembler(target.checkpoint.read_bits, adapter.container, scale)
     plans = [p for p in target.plan.tensors.values() if p.entry is not None]
-    places = [path.with_name(f"{path.name}.{part}") for part in ("idx", "val")]
+    spools = [path.with_name(f"{path.name}.{part}") for part in ("idx", "val")]
     progress.start("comparing", sum(p.nbytes for p in plans))
     try:
-        with writing(path), places[0].open("w+b") as idx, places[1].open("w+b") as val:
+        with writing(path), spools[0].open("w+b") as idx, spools[1].open("w+b") as val:
             spool = _Spool(idx, val, encoding, {}, {}, {})
             spool.elements = sum(info.count for info in target.headers.tensors.values())
             for plan in plans:
@@ -203,7 +204,7 @@ def _write(
                     shutil.copyfileobj(part, file, 1 << 20)
             size = path.stat().st_size
     finally:
-        for place in places:
-            place.unlink(missing_ok=True)
+        for file_path in spools:
+            file_path.unlink(missing_ok=True)
     progress.finish()
     return len(spool.shapes), spool.changed, spool.elements, size

@@ -15,14 +15,16 @@ from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.index import DELTA, TensorEntry
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.codecs.quantized import delta_values
-from ftt_hub.convert.architecture import describe
+from ftt_hub.convert.built_model import describe_built
 from ftt_hub.convert.lora_files import lora_config, readme, write_tensors
 from ftt_hub.convert.lora_report import LeftOut, LoraReport, ModuleRank
 from ftt_hub.convert.low_rank import Factors, Goal, factorize, shortened
-from ftt_hub.convert.places import LINEAR, TRANSPOSED, Architecture
+from ftt_hub.convert.modules import LINEAR, TRANSPOSED, ModuleMap
+from ftt_hub.convert.plain_decoders import describe_plain
 from ftt_hub.convert.whole import whole_values
 from ftt_hub.errors import FttError, UnsupportedError
 from ftt_hub.support.parallel import default_workers, map_unordered
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import staged_folder, write_atomic
 from ftt_hub.transfer.prepare import decodable
@@ -35,13 +37,13 @@ class LoraOptions:
     """How to make the LoRA adapter.
 
     Attributes:
-        goal: Rank, energy or error of each module.
+        goal: Rank, energy or error of every module.
         target_modules: Last components or full paths of the layers to take; default all linear
             layers but the head.
         modules_to_save: Carry norms, embeddings and the head whole.
-        dtype: Of the factors; default that of Δ.
-        device: Where to compute.
-        seed: Of the random test vectors.
+        dtype: Dtype of the factors; default that of Δ.
+        device: Torch device to compute on.
+        seed: Seed for the random test vectors.
     """
 
     goal: Goal = field(default_factory=lambda: Goal(rank=64))
@@ -60,27 +62,27 @@ class _Split:
     others: dict[str, str] = field(default_factory=dict)
 
 
-def _wanted(module: str, targets: Sequence[str]) -> bool:
+def _is_target(module: str, targets: Sequence[str]) -> bool:
     return any(module == t or module.endswith(f".{t}") for t in targets)
 
 
-def _reason(entry: TensorEntry, model: Architecture, targets: Sequence[str]) -> str | None:
+def _reason(entry: TensorEntry, model: ModuleMap, targets: Sequence[str]) -> str | None:
     """Why LoRA does not carry a tensor, ``None`` when it does."""
-    place = model.places.get(entry.name)
+    parameter = model.parameters.get(entry.name)
     if entry.role != DELTA:
         return f"fine-tuning {entry.role} it"
-    if place is None:
+    if parameter is None:
         return "the model has no such parameter"
-    if not place.module:
+    if not parameter.module:
         return "transformers fuses it with others while loading"
-    if place.kind not in (LINEAR, TRANSPOSED) or place.parameter != "weight":
-        return "a bias or norm" if len(entry.shape) < 2 else f"an {place.kind} layer"
+    if parameter.kind not in (LINEAR, TRANSPOSED) or parameter.parameter != "weight":
+        return "a bias or norm" if len(entry.shape) < 2 else f"an {parameter.kind} layer"
     if targets:
-        return None if _wanted(place.module, targets) else "not among the target modules"
-    return "the head" if _HEAD.search(place.module) else None
+        return None if _is_target(parameter.module, targets) else "not among the target modules"
+    return "the head" if _HEAD.search(parameter.module) else None
 
 
-def _split(adapter: Adapter, model: Architecture, targets: Sequence[str]) -> _Split:
+def _split(adapter: Adapter, model: ModuleMap, targets: Sequence[str]) -> _Split:
     result = _Split()
     for entry in adapter.container.entries.values():
         if entry.slot is None or not entry.nbytes:
@@ -113,15 +115,16 @@ def read_delta(adapter: Adapter, entry: TensorEntry) -> torch.Tensor:
 def _torch_dtype(options: LoraOptions, entry: TensorEntry, factors: Factors) -> torch.dtype:
     """What was asked for, else the shortest that holds kept factors, else that of Δ."""
     if options.dtype is None and factors.kept:
-        held = (d for d in (torch.bfloat16, torch.float16) if _survive(factors, d))
-        return next(held, torch.float32)
-    found = getattr(torch, options.dtype or entry.dtype.torch_name or "", None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        exact = (d for d in (torch.bfloat16, torch.float16) if _are_exact(factors, d))
+        return next(exact, torch.float32)
+    dtype = getattr(torch, options.dtype or entry.dtype.torch_name or "", None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise FttError("no such float dtype", where="dtype", found=options.dtype)
-    return found
+    return dtype
 
 
-def _survive(factors: Factors, dtype: torch.dtype) -> bool:
+def _are_exact(factors: Factors, dtype: torch.dtype) -> bool:
+    """Whether the dtype holds the factors without rounding."""
     return all(torch.equal(t.to(dtype).float(), t) for t in (factors.left, factors.right))
 
 
@@ -143,24 +146,24 @@ def _factors(adapter: Adapter, entry: TensorEntry, turned: bool, options: LoraOp
 def _factorized(
     adapter: Adapter,
     split: _Split,
-    model: Architecture,
+    model: ModuleMap,
     options: LoraOptions,
     workers: int | None,
     progress: Progress,
 ) -> Iterator[tuple[str, Factors, Tensors]]:
-    """Module, factors and the tensors to store, one layer a worker at a time."""
+    """Module, factors and the tensors to store, one layer per worker at a time."""
 
     def run(entry: TensorEntry) -> tuple[str, Factors, Tensors]:
-        place = model.places[entry.name]
-        factors = _factors(adapter, entry, place.kind == TRANSPOSED, options)
+        parameter = model.parameters[entry.name]
+        factors = _factors(adapter, entry, parameter.kind == TRANSPOSED, options)
         dtype = _torch_dtype(options, entry, factors)
-        key = f"base_model.model.{place.module}"
+        key = f"base_model.model.{parameter.module}"
         stored = {
             f"{key}.lora_A.weight": factors.right.to("cpu", dtype).contiguous(),
             f"{key}.lora_B.weight": factors.left.to("cpu", dtype).contiguous(),
         }
         progress.advance(entry.count * entry.dtype.itemsize)
-        return place.module, factors, stored
+        return parameter.module, factors, stored
 
     order = sorted(split.linear.values(), key=lambda e: (-e.count, e.name))
     yield from map_unordered(run, order, workers)
@@ -171,7 +174,7 @@ def to_lora(
     out: Path,
     options: LoraOptions,
     *,
-    base: str | Path | None = None,
+    base: PathLike | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> LoraReport:
@@ -180,36 +183,41 @@ def to_lora(
     Args:
         adapter: The transfer adapter.
         out: Folder to make.
-        options: How.
+        options: Rank, layers, dtype and device.
         base: The source base, which only `modules_to_save` and anchored adapters read; default
             the one the adapter names.
-        workers: Threads.
-        progress: Watches.
+        workers: Number of threads.
+        progress: Receives progress events; default: none.
 
     Raises:
-        RefError: An anchored adapter's source base is not at hand.
+        RefError: An anchored adapter's source base is not available.
         UnsupportedError: No linear layer is left, or what changed cannot be saved whole.
         OutputError: `out` is not empty, or the disk is full.
     """
     watch = progress or Silent()
     config = adapter.config
     entries = adapter.container.entries
-    model = describe(config.source_base.config, entries)
+    base_config = config.source_base.config
+    model = describe_plain(base_config, entries) or describe_built(base_config, entries)
     split = _split(adapter, model, options.target_modules)
-    watch.start("factorising", sum(e.count * e.dtype.itemsize for e in split.linear.values()))
+    watch.start("factorizing", sum(e.count * e.dtype.itemsize for e in split.linear.values()))
     ranks: dict[str, int] = {}
     modules: list[ModuleRank] = []
     tensors: Tensors = {}
     square = residual = 0.0
     count = workers or default_workers()
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // count))  # a layer a thread beats threads in a layer
+    torch.set_num_threads(
+        max(1, threads // count)
+    )  # one layer per thread is faster than many threads in one layer
     try:
         with decodable(adapter, base):
-            for module, found, stored in _factorized(adapter, split, model, options, count, watch):
-                ranks[module] = found.rank
-                modules.append(ModuleRank(module, found.rank, found.error, found.kept))
-                square, residual = square + found.square, residual + found.residual
+            for module, factors, stored in _factorized(
+                adapter, split, model, options, count, watch
+            ):
+                ranks[module] = factors.rank
+                modules.append(ModuleRank(module, factors.rank, factors.error, factors.kept))
+                square, residual = square + factors.square, residual + factors.residual
                 tensors.update(stored)
     finally:
         torch.set_num_threads(threads)
@@ -222,7 +230,7 @@ def to_lora(
         value = lora_config(config, model, ranks, sorted(set(saved.values())))
         _copy_companions(adapter, folder)
         left = _left_out(split.others, entries, saved)
-        text = readme(config, value, math.sqrt(residual / square) if square else 0.0)
+        text = readme(config, math.sqrt(residual / square) if square else 0.0)
         (folder / "README.md").write_text(text, encoding="utf-8")
         write_atomic(folder / "adapter_config.json", value.to_bytes())
     total = sum(e.norm[0] ** 2 for e in entries.values() if e.norm is not None) or square

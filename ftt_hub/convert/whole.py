@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ftt_hub.artifact.adapter import Adapter
-from ftt_hub.convert.places import Architecture
+from ftt_hub.convert.modules import ModuleMap
 from ftt_hub.errors import UnsupportedError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.tensors.dtypes import DType
 from ftt_hub.transfer.assemble import Assembler, ranges
 from ftt_hub.transfer.prepare import prepared
@@ -24,9 +24,9 @@ def as_torch(bits: np.ndarray, dtype: DType, shape: tuple[int, ...]) -> torch.Te
 
 def whole_values(
     adapter: Adapter,
-    model: Architecture,
+    model: ModuleMap,
     others: Mapping[str, str],
-    base: str | Path | None,
+    base: PathLike | None,
     tensors: dict[str, torch.Tensor],
     taken: Container[str],
 ) -> dict[str, str]:
@@ -34,10 +34,10 @@ def whole_values(
 
     Args:
         adapter: The transfer adapter.
-        model: Its modules.
+        model: The modules behind its checkpoint names.
         others: Names and reasons of what is left out.
         base: The source base; default the one the adapter names.
-        tensors: What the LoRA adapter stores; added to.
+        tensors: What the LoRA adapter stores; this function adds to it.
         taken: Modules with factors of their own, whose biases cannot be saved beside them.
 
     Returns:
@@ -48,27 +48,31 @@ def whole_values(
     """
     saved: dict[str, str] = {}
     for name, reason in others.items():
-        place = model.places.get(name)
-        if place is not None and place.module and place.module in taken:
+        parameter = model.parameters.get(name)
+        if parameter is not None and parameter.module and parameter.module in taken:
             continue
-        if place is None or not place.module or adapter.container.entries[name].role != "delta":
+        if (
+            parameter is None
+            or not parameter.module
+            or adapter.container.entries[name].role != "delta"
+        ):
             raise UnsupportedError(
                 f"cannot be saved whole either: {reason}",
                 where=name,
                 hint="Use the transfer adapter itself, or leave out --modules-to-save.",
             )
-        saved[name] = place.module
+        saved[name] = parameter.module
     source = adapter.config.source_base
     chosen = base or (f"{source.id}@{source.revision}" if source.revision else source.id)
     with prepared(adapter, chosen) as target:
         assembler = Assembler(target.checkpoint.read_bits, adapter.container)
-        for name, place in model.places.items():
-            if place.module not in saved.values():
+        for name, parameter in model.parameters.items():
+            if parameter.module not in saved.values():
                 continue
             plan = target.plan.tensors[name]
             bits = [assembler.bits(plan, start, count) for start, count in ranges(plan)]
             value = as_torch(np.concatenate(bits), plan.dtype, plan.shape)
-            key = f"{place.module}.{place.parameter}"
+            key = f"{parameter.module}.{parameter.parameter}"
             tensors[f"base_model.model.{key}"] = value
             for alias, of in model.tied.items():  # PEFT saves and asks for both
                 if of == key:

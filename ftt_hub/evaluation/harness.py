@@ -1,4 +1,4 @@
-"""lm-evaluation-harness, which the extra `eval` brings: found, kept quiet, its errors made ours."""
+"""lm-evaluation-harness, which the extra `eval` installs: required, kept quiet, its errors ours."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from contextlib import contextmanager, nullcontext, redirect_stderr
 from importlib.util import find_spec
 
 from ftt_hub import hub
-from ftt_hub.errors import FttError, HubError, MissingExtraError
+from ftt_hub.errors import FttError, HubError, MissingExtraError, TaskError
 
 INSTALL = "pip install 'ftt-hub[eval]'"
 
 
 _FAULTS = (
-    OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 """What the harness raises over a task that is not as it expects."""
-
-
-class TaskError(FttError):
-    """A task is unknown, malformed, or its data cannot be read."""
 
 
 def require_harness() -> None:
@@ -47,7 +49,7 @@ def harness_version() -> str:
 
 @contextmanager
 def quiet(bars: bool) -> Iterator[None]:
-    """Keep the harness from logging, and unless wanted from drawing progress bars on stderr."""
+    """Keep the harness from logging, and unless `bars` from drawing progress bars on stderr."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -60,7 +62,7 @@ def quiet(bars: bool) -> Iterator[None]:
 
 @contextmanager
 def task_errors(where: str) -> Iterator[None]:
-    """Turn what the harness and `datasets` raise while a task is loaded or scored into ours.
+    """Turn what the harness and `datasets` raise while a task is loaded or scored into our errors.
 
     Raises:
         MissingExtraError: The task needs a package that is not installed.
@@ -79,25 +81,28 @@ def task_errors(where: str) -> Iterator[None]:
         raise MissingExtraError(
             "the task needs another package",
             where=where,
-            found=_said(error),
+            found=_one_line(error),
             hint=f"Run {INSTALL}.",
         ) from error
-    except _unreached() as error:
+    except _unreachable() as error:
         raise HubError(
             "the task's data set is not on this machine, and the Hub was not reached",
-            where=where, found=_said(error),
+            where=where,
+            found=_one_line(error),
             hint="Unset HF_HUB_OFFLINE or check the network; local YAML and JSONL tasks need none.",
-        ) from error  # fmt: skip
+        ) from error
     except (*_FAULTS, DatasetsError, TemplateError, YAMLError) as error:
         raise TaskError(
-            "the task cannot be run", where=where, found=f"{type(error).__name__}: {_said(error)}",
+            "the task cannot be run",
+            where=where,
+            found=f"{type(error).__name__}: {_one_line(error)}",
             hint="Check the task's file, and the access to its data set.",
-        ) from error  # fmt: skip
+        ) from error
 
 
-def _unreached() -> tuple[type[Exception], ...]:
+def _unreachable() -> tuple[type[Exception], ...]:
     return (ConnectionError, *hub.transport_errors())
 
 
-def _said(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.errors import CheckpointError, FttError
+from ftt_hub.evaluation.contestants import MODEL, TARGET, TRANSFER, Contestant, Entrant
 from ftt_hub.evaluation.harness import quiet
 from ftt_hub.registry.open import open_adapter
 from ftt_hub.support.paths import PathLike
@@ -23,53 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 T = TypeVar("T")
-TARGET, TRANSFER, MODEL = "target", "transfer", "model"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One of the models compared.
-
-    Attributes:
-        label: Its name in tables.
-        kind: ``target``, ``transfer`` (m_t + λΔ) or ``model``.
-        reference: What the user named: the model, or the adapter of a transfer.
-        revision: Commit or version it is pinned to, ``None`` for a folder.
-        digest: Content digest of a transfer's adapter.
-        scale: λ of a transfer.
-    """
-
-    label: str
-    kind: str
-    reference: str
-    revision: str | None = None
-    digest: str | None = None
-    scale: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "label": self.label, "kind": self.kind, "reference": self.reference,
-            "revision": self.revision, "digest": self.digest, "scale": self.scale,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A contestant in memory.
-
-    Attributes:
-        contestant: Who it is.
-        model: The model; it is changed back or freed afterwards.
-        tokenizer: Its tokenizer.
-        chat: A chat template of the adapters, by which chats are rendered as text where the
-            tokenizer has none.
-    """
-
-    contestant: Contestant
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    chat: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,12 +33,12 @@ class Lineup:
     Attributes:
         target: m_t, a folder or Hub reference.
         adapters: Folders or references; each is added to m_t alone.
-        models: Others, folders or Hub references.
-        scale: λ.
+        models: Other models, folders or Hub references.
+        scale: Task-arithmetic coefficient λ.
         registry: ``"hf"`` or a folder.
-        device: Where models run, as torch names it; default CUDA where there is one.
+        device: Torch device to run on; default CUDA where there is a GPU.
         dtype: ``auto`` or torch's name: what models run in.
-        bars: Let transformers draw progress bars on stderr.
+        bars: Whether transformers may draw progress bars on stderr.
     """
 
     target: PathLike
@@ -97,7 +51,7 @@ class Lineup:
     bars: bool = False
 
     def each(self, visit: Callable[[Entrant], T]) -> Iterator[T]:
-        """What `visit` finds on each model, m_t first; it must keep nothing of the model.
+        """Call `visit` with each model, m_t first, and yield its results; it must keep no model.
 
         m_t is loaded once: Δ is added to it and taken off again bit for bit. It is freed before
         the others are loaded.
@@ -135,8 +89,8 @@ class Lineup:
         yield visit(Entrant(who, model, tokenizer, chat))
         for adapter, its in zip(adapters, words, strict=True):
             with verbs.applied(adapter, model, scale=self.scale):
-                found = visit(Entrant(self._transfer(adapter), model, its, chat))
-            yield found
+                visited = visit(Entrant(self._transfer(adapter), model, its, chat))
+            yield visited
         del model
         _free()
 
@@ -147,9 +101,13 @@ class Lineup:
     def _transfer(self, adapter: Adapter) -> Contestant:
         by = "" if self.scale == 1 else f"{self.scale:g}·"
         return Contestant(
-            f"+ {by}Δ {_short(adapter.label)}", TRANSFER, adapter.label, adapter.revision,
-            adapter.config.content_digest, self.scale,
-        )  # fmt: skip
+            f"+ {by}Δ {_short(adapter.label)}",
+            TRANSFER,
+            adapter.label,
+            adapter.revision,
+            adapter.config.content_digest,
+            self.scale,
+        )
 
 
 def _short(label: str) -> str:
@@ -157,16 +115,16 @@ def _short(label: str) -> str:
     return Path(label).name if Path(label).is_dir() else label
 
 
-def _device(wanted: str | None) -> str:
+def _device(device: str | None) -> str:
     import torch
 
-    if wanted is None:
+    if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=wanted)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise FttError("no such device here", where=wanted, found=_line(error)) from error
-    return wanted
+        raise FttError("no such device here", where=device, found=_line(error)) from error
+    return device
 
 
 def load(folder: Path, device: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -32,9 +32,10 @@ def draw(evaluation: Evaluation, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(
-            "plots need matplotlib, which is not installed", where=path,
+            "plots need matplotlib, which is not installed",
+            where=path,
             hint="Run pip install 'ftt-hub[plot]'.",
-        ) from error  # fmt: skip
+        ) from error
     rows = evaluation.rows[:MOST_PANELS]
     columns = min(COLUMNS, len(rows))
     lines = math.ceil(len(rows) / columns)
@@ -43,9 +44,9 @@ def draw(evaluation: Evaluation, path: Path) -> None:
         figsize=(1.2 + 3.6 * columns, lines * (1.1 + 0.36 * models)), layout="constrained"
     )
     FigureCanvasAgg(figure)
-    for place, row in enumerate(rows):
-        panel = figure.add_subplot(lines, columns, place + 1)
-        _panel(panel, evaluation, row, named=place % columns == 0)
+    for number, row in enumerate(rows):
+        panel = figure.add_subplot(lines, columns, number + 1)
+        _panel(panel, evaluation, row, named=number % columns == 0)
     try:
         figure.savefig(path, dpi=160)
     except OSError as error:
@@ -59,16 +60,24 @@ def draw(evaluation: Evaluation, path: Path) -> None:
 def _panel(panel: Axes, evaluation: Evaluation, row: Row, *, named: bool) -> None:
     """One metric: the models from top to bottom, m_t's value as a line through all."""
     count = len(evaluation.contestants)
-    for place, (who, score) in enumerate(zip(evaluation.contestants, row.scores, strict=True)):
-        found = score.estimate
-        spread = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+    for number, (who, score) in enumerate(zip(evaluation.contestants, row.scores, strict=True)):
+        estimate = score.estimate
+        spread = [
+            [max(0.0, estimate.value - estimate.low)],
+            [max(0.0, estimate.high - estimate.value)],
+        ]
         panel.errorbar(
-            found.value, place, xerr=spread, fmt="o", color=COLOURS[who.kind], capsize=3, ms=5
+            estimate.value, number, xerr=spread, fmt="o", color=COLOURS[who.kind], capsize=3, ms=5
         )
         panel.annotate(
-            f"{found.value:.4g}", (found.value, place), textcoords="offset points", xytext=(0, 6),
-            ha="center", fontsize=7, color="#333333",
-        )  # fmt: skip
+            f"{estimate.value:.4g}",
+            (estimate.value, number),
+            textcoords="offset points",
+            xytext=(0, 6),
+            ha="center",
+            fontsize=7,
+            color="#333333",
+        )
     panel.axvline(row.scores[0].value, color="#bbbbbb", lw=0.8, zorder=0)
     panel.set_ylim(count - 0.5, -0.7)
     labels = [_cut(who.label) for who in evaluation.contestants] if named else [""] * count

@@ -1,15 +1,16 @@
-"""What a comparison found: models, metrics, figures, changes, and how it was asked."""
+"""The result of a comparison: models, metrics, figures, changes, and how tasks were asked."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftt_hub.evaluation.lineup import Contestant
-from ftt_hub.evaluation.running import Line
-from ftt_hub.evaluation.scores import Score
-from ftt_hub.evaluation.tasks import LoadedTask
+from ftt_hub.evaluation.contestants import Contestant
+from ftt_hub.evaluation.scores import Line, Score
 from ftt_hub.loss.estimates import Estimate
+
+if TYPE_CHECKING:
+    from ftt_hub.evaluation.tasks import LoadedTask
 
 FORMAT = "1.0"
 
@@ -19,14 +20,14 @@ class TaskFacts:
     """How a task was asked.
 
     Attributes:
-        name: Of the task, group, or file.
+        name: Name of the task, group, or file.
         kind: ``task`` (of the harness, or a YAML file), ``rows`` or ``text``.
         num_fewshot: Examples before the question, ``None`` where tasks of a group differ.
         chat_template: Whether models with a chat template were asked in it.
         generation: Arguments of generation that differ from the task's.
         split: Split of the data set, where there is one.
         version: The task's version in the harness.
-        sha256: Of the file, where it is one.
+        sha256: Digest of the file, where the task is one.
     """
 
     name: str
@@ -49,11 +50,15 @@ def facts_of(task: LoadedTask) -> TaskFacts:
     versions = {str((leaf.get_config("metadata") or {}).get("version", "")) for leaf in leaves}
     rows = task.sha256 is not None and leaves[0].get_config("custom_dataset") is not None
     return TaskFacts(
-        task.name, "rows" if rows else "task", shots.pop() if len(shots) == 1 else None,
-        task.setting.chat_template, task.setting.generation or None,
+        task.name,
+        "rows" if rows else "task",
+        shots.pop() if len(shots) == 1 else None,
+        task.setting.chat_template,
+        task.setting.generation or None,
         splits.pop() if len(splits) == 1 else None,
-        (versions.pop() or None) if len(versions) == 1 else None, task.sha256,
-    )  # fmt: skip
+        (versions.pop() or None) if len(versions) == 1 else None,
+        task.sha256,
+    )
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,9 @@ class Row:
     line: Line
     scores: tuple[Score, ...]
 
-    def change(self, place: int) -> Estimate | None:
+    def change(self, number: int) -> Estimate | None:
         """A contestant minus m_t, paired; ``None`` for m_t itself, or without a common basis."""
-        return None if place == 0 else self.scores[place].change_from(self.scores[0])
+        return None if number == 0 else self.scores[number].change_from(self.scores[0])
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Evaluation:
     Attributes:
         contestants: The models; the first is m_t.
         tasks: How they were asked.
-        rows: What was found.
+        rows: One per metric.
         harness: Version of lm-evaluation-harness, ``None`` when only text was measured.
         limit: Samples a task, ``None`` for all.
         dtype: What the models ran in, as asked.
@@ -107,12 +112,17 @@ class Evaluation:
 
     def _row_json(self, row: Row) -> dict[str, Any]:
         scores = []
-        for place, (who, score) in enumerate(zip(self.contestants, row.scores, strict=True)):
-            change = row.change(place)
-            scores.append({
-                "model": who.label, **score.to_json(),
-                "change": None if change is None else change.to_json(),
-            })  # fmt: skip
+        for number, (who, score) in enumerate(zip(self.contestants, row.scores, strict=True)):
+            change = row.change(number)
+            scores.append(
+                {
+                    "model": who.label,
+                    **score.to_json(),
+                    "change": None if change is None else change.to_json(),
+                }
+            )
         return {
-            **asdict(row.line), "samples": len(row.scores[0].samples), "scores": scores,
-        }  # fmt: skip
+            **asdict(row.line),
+            "samples": len(row.scores[0].samples),
+            "scores": scores,
+        }

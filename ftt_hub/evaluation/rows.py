@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.evaluation.harness import TaskError
+from ftt_hub.errors import TaskError
 
 SUFFIXES = (".jsonl", ".ndjson")
 Row = dict[str, Any]
@@ -29,13 +29,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class RowFile:
-    """A task in a file of ours.
+    """A task in a JSONL file.
 
     Attributes:
         path: The file.
         rows: Its rows, checked; an answer is an index.
         is_choice: Whether the rows are multiple choice.
-        sha256: Of the file.
+        sha256: Digest of the file.
     """
 
     path: Path
@@ -46,10 +46,13 @@ class RowFile:
     def config(self, name: str) -> dict[str, Any]:
         """The harness's configuration of this task."""
         return {
-            "task": name, "custom_dataset": self._dataset, "test_split": "test",
-            "doc_to_text": "prompt", "num_fewshot": 0,
+            "task": name,
+            "custom_dataset": self._dataset,
+            "test_split": "test",
+            "doc_to_text": "prompt",
+            "num_fewshot": 0,
             **(_CHOICE if self.is_choice else _COMPLETION),
-        }  # fmt: skip
+        }
 
     def _dataset(self, **_: object) -> dict[str, Any]:
         from datasets import Dataset
@@ -93,16 +96,17 @@ def read_rows(path: Path) -> RowFile:
         raise TaskError("the task is not UTF-8", where=path, found=f"byte {error.start}") from error
     rows = list(_rows(path, text))
     if not rows:
-        raise TaskError("no rows", where=path, expected="a JSON object a line")
+        raise TaskError("no rows", where=path, expected="one JSON object per line")
     kinds = {"choices" in row for _, row in rows}
     if len(kinds) > 1:
         first = "choices" in rows[0][1]
         number = next(n for n, row in rows if ("choices" in row) is not first)
         raise TaskError(
-            "rows of two kinds", where=f"{path}, line {number}",
+            "rows of two kinds",
+            where=f"{path}, line {number}",
             expected="choices" if first else "completion",
             hint="Put completions and choices into files of their own.",
-        )  # fmt: skip
+        )
     return RowFile(
         path, tuple(row for _, row in rows), kinds.pop(), hashlib.sha256(data).hexdigest()
     )
@@ -125,16 +129,20 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
 def _checked(row: Row, where: str) -> Row:
     if not isinstance(row.get("prompt"), str):
         raise TaskError(
-            "no prompt in this row", where=where,
+            "no prompt in this row",
+            where=where,
             expected='"prompt" with "completion", or with "choices" and "answer"',
             found=", ".join(sorted(map(str, row)))[:120] or "an empty object",
-        )  # fmt: skip
+        )
     if "choices" in row:
         choices = row["choices"]
         if not _are_texts(choices):
             raise TaskError("not choices", where=where, expected="at least two different texts")
-        return {"prompt": row["prompt"], "choices": choices,
-                "answer": _index(row.get("answer"), choices, where)}  # fmt: skip
+        return {
+            "prompt": row["prompt"],
+            "choices": choices,
+            "answer": _index(row.get("answer"), choices, where),
+        }
     if not (isinstance(row.get("completion"), str) and row["completion"]):
         raise TaskError("no completion in this row", where=where, expected="a text")
     return {"prompt": row["prompt"], "completion": row["completion"]}
@@ -151,6 +159,8 @@ def _index(answer: object, choices: list[str], where: str) -> int:
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
         return answer
     raise TaskError(
-        "the answer is not one of the choices", where=where,
-        expected=f"an index below {len(choices)}, or a choice", found=repr(answer)[:80],
-    )  # fmt: skip
+        "the answer is not one of the choices",
+        where=where,
+        expected=f"an index below {len(choices)}, or a choice",
+        found=repr(answer)[:80],
+    )

@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftt_hub.evaluation.harness import TaskError, quiet, task_errors
-from ftt_hub.evaluation.lineup import Entrant
-from ftt_hub.evaluation.scores import Score, aggregated_score, group_score, numbers
-from ftt_hub.evaluation.tasks import LoadedTask, seed_all
+from ftt_hub.errors import TaskError
+from ftt_hub.evaluation.contestants import Entrant
+from ftt_hub.evaluation.harness import quiet, task_errors
+from ftt_hub.evaluation.scores import (
+    Line,
+    Score,
+    Scores,
+    aggregated_score,
+    group_score,
+    numbers,
+)
 from ftt_hub.loss.measurement import LossError
 
 if TYPE_CHECKING:
+    from ftt_hub.evaluation.tasks import LoadedTask
     from ftt_hub.loss.estimates import Floats
 
 SEED = 1234
-"""The harness's own."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A metric of a task, for which every model has a score.
-
-    Attributes:
-        task: Task, group, or text file.
-        metric: The metric's name.
-        filter: The harness's filter of answers, ``none`` without one.
-        higher_is_better: Direction, ``None`` when not known.
-    """
-
-    task: str
-    metric: str
-    filter: str = "none"
-    higher_is_better: bool | None = None
-
-    @property
-    def title(self) -> str:
-        """Metric and filter, for tables."""
-        return self.metric if self.filter == "none" else f"{self.metric}, {self.filter}"
-
-
-Scores = dict[Line, Score]
+"""The default seed of the harness."""
 
 
 def check_outputs(entrant: Entrant) -> None:
@@ -53,14 +36,15 @@ def check_outputs(entrant: Entrant) -> None:
     """
     import torch
 
-    places = torch.arange(4, device=entrant.model.device)[None]
+    ids = torch.arange(4, device=entrant.model.device)[None]
     with torch.inference_mode():
-        logits = entrant.model(input_ids=places).logits
+        logits = entrant.model(input_ids=ids).logits
     if not bool(torch.isfinite(logits).all()):
         raise LossError(
-            "the model's outputs are not numbers", where=entrant.contestant.label,
+            "the model's outputs are not numbers",
+            where=entrant.contestant.label,
             hint="Weights or dtype overflow; try --dtype float32 or a smaller --scale.",
-        )  # fmt: skip
+        )
 
 
 def run_task(
@@ -81,25 +65,43 @@ def run_task(
 
     chat = task.setting.chat_template and entrant.tokenizer.chat_template is not None
     task.reseed(SEED)
-    seed_all(SEED)
+    _seed_all(SEED)
     with quiet(bars), task_errors(task.name):
         lm = HFLM(
-            pretrained=entrant.model, tokenizer=entrant.tokenizer, batch_size=batch_size,
-        )  # fmt: skip
+            pretrained=entrant.model,
+            tokenizer=entrant.tokenizer,
+            batch_size=batch_size,
+        )
         try:
             results = evaluate(
-                lm, task.loaded, limit=limit, bootstrap_iters=0, log_samples=True,
-                apply_chat_template=chat, fewshot_as_multiturn=chat,
-            )  # fmt: skip
+                lm,
+                task.loaded,
+                limit=limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                apply_chat_template=chat,
+                fewshot_as_multiturn=chat,
+            )
         except torch.OutOfMemoryError as error:
             raise LossError(
-                "out of memory", where=f"{entrant.contestant.label}, {task.name}",
+                "out of memory",
+                where=f"{entrant.contestant.label}, {task.name}",
                 hint="Use a smaller --batch-size, or a device with more memory.",
-            ) from error  # fmt: skip
+            ) from error
         if results is None:
             raise TaskError("only the first process has results", where=task.name)
         _check_likelihoods(results["samples"], entrant.contestant.label)
         return dict(_scores(results, task))
+
+
+def _seed_all(seed: int) -> None:
+    """Seed what tasks and sampling draw from, so that every model is asked the same."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # the harness draws from the global generator
+    torch.manual_seed(seed)
 
 
 def _check_likelihoods(samples: dict[str, list[dict[str, Any]]], label: str) -> None:
@@ -109,20 +111,24 @@ def _check_likelihoods(samples: dict[str, list[dict[str, Any]]], label: str) -> 
             likelihood = answer[0] if isinstance(answer, tuple) else answer
             if isinstance(likelihood, float) and not math.isfinite(likelihood):
                 raise LossError(
-                    "a likelihood is not a number", where=f"{label}, {name}", found=likelihood,
+                    "a likelihood is not a number",
+                    where=f"{label}, {name}",
+                    found=likelihood,
                     hint="Weights or dtype overflow; try --dtype float32 or a smaller --scale.",
-                )  # fmt: skip
+                )
 
 
 def _scores(results: dict[str, Any], task: LoadedTask) -> Iterator[tuple[Line, Score]]:
-    wanted = task.setting.metrics
-    found = list(_group_scores(results, task)) or list(_leaf_scores(results, task))
-    chosen = [(y, s) for y, s in found if not wanted or f"{y.metric},{y.filter}" in wanted]
+    metrics = task.setting.metrics
+    scores = list(_group_scores(results, task)) or list(_leaf_scores(results, task))
+    chosen = [(y, s) for y, s in scores if not metrics or f"{y.metric},{y.filter}" in metrics]
     if not chosen:
         raise TaskError(
-            "no such metric", where=task.name, expected=", ".join(wanted),
-            found=", ".join(f"{line.metric},{line.filter}" for line, _ in found),
-        )  # fmt: skip
+            "no such metric",
+            where=task.name,
+            expected=", ".join(metrics),
+            found=", ".join(f"{line.metric},{line.filter}" for line, _ in scores),
+        )
     yield from chosen
 
 

@@ -2,8 +2,8 @@
 
 A figure is computed again on bootstrap samples of its own samples (ftt_hub.loss.estimates). Two
 models asked the same are drawn the same samples, so the difference of the draws is the paired
-bootstrap. The standard error of a mean is the sample one, as the harness gives it; that of any
-other figure is the spread of the draws.
+bootstrap. The standard error of a mean is the sample one, as in the harness; that of any other
+figure is the standard deviation of the draws.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from ftt_hub.loss.estimates import Estimate, Floats, bounds, resampled
 
 FEW_DRAWS = 300
-"""For figures that are no mean, where every draw aggregates all samples anew."""
+"""Number of draws for figures that are not means: each draw aggregates all samples again."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Score:
 
     Attributes:
         value: The figure, as the harness aggregates it.
-        standard_error: Of the figure, ``None`` for a single sample.
+        standard_error: Standard error of the figure, ``None`` for a single sample.
         draws: The figure on bootstrap samples, shape (draws,).
-        samples: What it was measured on: one key a sample, in order.
+        samples: One key per sample it was measured on, in order.
     """
 
     value: float
@@ -53,6 +53,31 @@ class Score:
         return {**self.estimate.to_json(), "standard_error": self.standard_error}
 
 
+@dataclass(frozen=True)
+class Line:
+    """A metric of a task, for which every model has a score.
+
+    Attributes:
+        task: Task, group, or text file.
+        metric: The metric's name.
+        filter: The harness's filter of answers, ``none`` without one.
+        higher_is_better: Direction, ``None`` when not known.
+    """
+
+    task: str
+    metric: str
+    filter: str = "none"
+    higher_is_better: bool | None = None
+
+    @property
+    def title(self) -> str:
+        """Metric and filter, for tables."""
+        return self.metric if self.filter == "none" else f"{self.metric}, {self.filter}"
+
+
+Scores = dict[Line, Score]
+
+
 def mean_score(values: Floats, weights: Floats, samples: Sequence[str]) -> Score:
     """A weighted mean of the samples' values.
 
@@ -64,8 +89,9 @@ def mean_score(values: Floats, weights: Floats, samples: Sequence[str]) -> Score
     weighted = values * weights
     drawn = resampled(np.stack([weighted, weights], axis=1))
     value = float(weighted.sum() / weights.sum())
-    return Score(value, _standard_error(values, weights, value), drawn[:, 0] / drawn[:, 1],
-                 tuple(samples))  # fmt: skip
+    return Score(
+        value, _standard_error(values, weights, value), drawn[:, 0] / drawn[:, 1], tuple(samples)
+    )
 
 
 def _standard_error(values: Floats, weights: Floats, mean: float) -> float | None:
@@ -93,8 +119,8 @@ def aggregated_score(items: list[Any], aggregate: Aggregate, samples: Sequence[s
     if plain is not None and math.isclose(value, float(plain.mean()), rel_tol=1e-9, abs_tol=1e-12):
         return mean_score(plain, np.ones(len(plain)), samples)
     generator = np.random.default_rng(0)
-    places = generator.integers(0, len(items), (FEW_DRAWS, len(items)))
-    draws = np.array([float(aggregate([items[n] for n in row])) for row in places])
+    drawn = generator.integers(0, len(items), (FEW_DRAWS, len(items)))
+    draws = np.array([float(aggregate([items[n] for n in row])) for row in drawn])
     error = float(draws.std(ddof=1)) if len(items) > 1 else None
     return Score(value, error, draws, tuple(samples))
 

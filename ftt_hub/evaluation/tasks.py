@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.evaluation.harness import TaskError, quiet, require_harness, task_errors
+from ftt_hub.errors import TaskError
+from ftt_hub.evaluation.harness import quiet, require_harness, task_errors
 from ftt_hub.evaluation.rows import SUFFIXES, read_rows
 from ftt_hub.evaluation.settings import Setting, read_setting
 
@@ -18,12 +18,12 @@ _YAML = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Asked:
-    """Options that hold for every task; ``None`` leaves it to the setting or the task.
+    """Options for every task; ``None``: as the setting or the task says.
 
     Attributes:
         num_fewshot: Examples before the question.
         chat_template: Ask in the model's chat template.
-        limit: Samples a task.
+        limit: Samples per task; ``None``: all.
     """
 
     num_fewshot: int | None = None
@@ -39,7 +39,7 @@ class LoadedTask:
         name: Its name in reports: the harness's, or the file's without suffix.
         setting: How it is asked.
         loaded: The harness's own objects: ``tasks``, ``groups``, ``group_map``.
-        sha256: Of the file, where it is one.
+        sha256: Digest of the file, where the task is one.
     """
 
     name: str
@@ -66,8 +66,8 @@ def load_tasks(
     Args:
         texts: Names in the harness, YAML files, or JSONL files.
         settings: Names of shipped settings.
-        asked: What the user asks for on top.
-        bars: Let `datasets` draw progress bars.
+        asked: Options that hold for all of them.
+        bars: Whether `datasets` may draw progress bars.
 
     Raises:
         MissingExtraError: The harness, or what a task needs, is not installed.
@@ -76,20 +76,20 @@ def load_tasks(
     """
     if not texts and not settings:
         return []
-    wanted: list[tuple[str, Setting]] = [
+    named: list[tuple[str, Setting]] = [
         *((text, Setting(text)) for text in texts),
         *((name, read_setting(name)) for name in settings),
     ]
     require_harness()
-    files = [text for text, _ in wanted if _is_file(text)]
+    files = [text for text, _ in named if _is_file(text)]
     with quiet(bars):
-        manager = _manager(named=len(files) < len(wanted))
-        found = [_load(manager, text, _adjusted(setting, asked)) for text, setting in wanted]
-    names = [task.name for task in found]
+        manager = _manager(named=len(files) < len(named))
+        tasks = [_load(manager, text, _adjusted(setting, asked)) for text, setting in named]
+    names = [task.name for task in tasks]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise TaskError("two tasks have the same name", where=twice, hint="Rename one of them.")
-    return found
+    return tasks
 
 
 def _is_file(text: str) -> bool:
@@ -116,9 +116,10 @@ def _load(manager: Any, text: str, setting: Setting) -> LoadedTask:
         name = path.name.removesuffix(path.suffix)
         if setting.num_fewshot:
             raise TaskError(
-                "rows of a file have no examples to show first", where=path,
+                "rows of a file have no examples to show first",
+                where=path,
                 hint="Leave out --num-fewshot, or write the task as YAML.",
-            )  # fmt: skip
+            )
         with task_errors(text):
             loaded = manager.load([rows.config(name)])
         return LoadedTask(name, setting, loaded, rows.sha256)
@@ -150,9 +151,10 @@ def _configure(task: LoadedTask) -> None:
     for leaf in task.leaves.values():
         if getattr(leaf, "UNSAFE_CODE", False):
             raise TaskError(
-                "the task runs code that models write", where=leaf.task_name,
+                "the task runs code that models write",
+                where=leaf.task_name,
                 hint="Run it with lm-evaluation-harness itself, in a sandbox.",
-            )  # fmt: skip
+            )
         shots = task.setting.num_fewshot
         leaf.set_config(key="num_fewshot", value=_shots(leaf) if shots is None else shots)
         if task.setting.generation and leaf.get_config("output_type") == "generate_until":
@@ -167,15 +169,5 @@ def _similar(name: str, manager: Any) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, manager.all_tasks, n=3)
-    found = f"Did you mean {' or '.join(close)}? " if close else ""
-    return f"{found}lm-eval ls tasks lists all; files end in .yaml or .jsonl."
-
-
-def seed_all(seed: int) -> None:
-    """Seed what tasks and sampling draw from, so that every model is asked the same."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)  # the harness draws from the global generator
-    torch.manual_seed(seed)
+    guess = f"Did you mean {' or '.join(close)}? " if close else ""
+    return f"{guess}lm-eval ls tasks lists all; files end in .yaml or .jsonl."

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ftt_hub.evaluation.lineup import Entrant
-from ftt_hub.evaluation.running import Line, Scores
-from ftt_hub.evaluation.scores import mean_score
+from ftt_hub.evaluation.contestants import Entrant
+from ftt_hub.evaluation.scores import Line, Scores, mean_score
 from ftt_hub.loss import measure, read_text
 from ftt_hub.loss.text import WINDOW, Window
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def text_scores(entrant: Entrant, path: Path, *, tokens: int | None) -> Scores:
-    """Loss (nats a token) and perplexity of a model on a text, by windows.
+    """Loss (nats per token) and perplexity of a model on a text, by windows.
 
     A chat is rendered by the template of the model's tokenizer, else by that of an adapter.
 
@@ -38,9 +37,11 @@ def text_scores(entrant: Entrant, path: Path, *, tokens: int | None) -> Scores:
     score = mean_score(loss.nats / loss.tokens, loss.tokens, keys)
     error = score.standard_error
     perplexity = replace(
-        score, value=loss.perplexity, draws=np.exp(score.draws),
+        score,
+        value=loss.perplexity,
+        draws=np.exp(score.draws),
         standard_error=None if error is None else loss.perplexity * error,
-    )  # fmt: skip
+    )
     return {
         Line(path.name, "loss", higher_is_better=False): score,
         Line(path.name, "perplexity", higher_is_better=False): perplexity,

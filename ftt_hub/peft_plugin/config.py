@@ -22,7 +22,7 @@ class TransferConfig(PeftConfig):
         **manifest: Its keys.
 
     Attributes:
-        manifest: Them again.
+        manifest: The keys of the manifest.
         origin: The file they were read from, if PEFT read one.
     """
 

@@ -1,4 +1,4 @@
-"""Where PEFT read a manifest: beside it lie the sketch and the tokenizer, which PEFT ignores."""
+"""Where PEFT read a manifest: the sketch and the tokenizer lie beside it, and PEFT ignores them."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def remember_origins(transfer: str) -> None:
 def folder_of(origin: str | None, config: AdapterConfig) -> Path | None:
     """The adapter's folder, with the files that checks need fetched into it if it is a snapshot.
 
-    Nothing is fetched but what the manifest names. What cannot be had is left out: the check that
-    wants it then says so.
+    Only files that the manifest names are fetched. A file that cannot be fetched is left out; the
+    check that needs it then says so.
     """
     if origin is None:
         return None
     folder = Path(origin).parent
     snapshot = _SNAPSHOT.search(folder.as_posix())
-    wanted = [name for name in (SKETCH_NAME, TOKENIZER) if name in config.files]
+    needed = [name for name in (SKETCH_NAME, TOKENIZER) if name in config.files]
     if snapshot is not None:
-        for name in wanted:
+        for name in needed:
             if not (folder / name).is_file():
                 _fetch(f"{snapshot[1]}/{snapshot[2]}", snapshot[3], name)
     return folder

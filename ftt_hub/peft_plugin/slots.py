@@ -17,7 +17,7 @@ class Slot(torch.nn.Module):
     """One slot; its frames travel as `_extra_state`, which no loader checks against a shape.
 
     Args:
-        take: Called with the slot's bytes.
+        take: Receives the slot's bytes.
     """
 
     def __init__(self, take: Callable[[torch.Tensor], None]) -> None:
@@ -25,7 +25,7 @@ class Slot(torch.nn.Module):
         self._take = take
 
     def get_extra_state(self) -> torch.Tensor:
-        """Nothing: a place for the frames."""
+        """An empty tensor, which the frames replace."""
         return torch.empty(0, dtype=torch.uint8)
 
     def set_extra_state(self, state: torch.Tensor) -> None:
@@ -37,8 +37,8 @@ class Delivery:
     """The slots of one adapter as they arrive.
 
     Args:
-        count: How many there are.
-        label: Names the adapter in messages.
+        count: Number of slots.
+        label: Name of the adapter in messages.
         complete: Called with the container when the last has arrived.
     """
 
@@ -97,7 +97,7 @@ class SlotHolder(torch.nn.ModuleDict, BaseTunerLayer):
         self.merged_adapters: list[str] = []
 
     def expect(self, name: str, delivery: Delivery) -> None:
-        """Make place for an adapter."""
+        """Add the slots of an adapter, for a loader to fill."""
         self.deliveries[name] = delivery
         self[name] = delivery.slots()
 

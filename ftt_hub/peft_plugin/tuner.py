@@ -43,8 +43,8 @@ class TransferTuner(BaseTuner):
     ) -> None:
         self.__dict__["_stays"] = not isinstance(peft_config, PeftConfig)
         self.__dict__["_arrived"] = dict[str, Adapter]()
-        held = vars(model).get("_weight_conversions")
-        self.__dict__["_conversions"] = {} if held is None else {"_weight_conversions": held}
+        before = vars(model).get("_weight_conversions")
+        self.__dict__["_conversions"] = {} if before is None else {"_weight_conversions": before}
         super().__init__(model, peft_config, adapter_name, *args, **kwargs)
 
     def inject_adapter(
@@ -155,10 +155,9 @@ class TransferTuner(BaseTuner):
 
     def _show(self, names: Sequence[str]) -> None:
         """Have exactly these adapters in the weights."""
-        wanted = set(names)
         on = [a for a in self._arrived.values() if verbs.is_on(a, self.model)]
         for adapter in reversed(on):
-            if adapter not in [self._arrived[name] for name in wanted if name in self._arrived]:
+            if adapter not in [self._arrived[name] for name in names if name in self._arrived]:
                 verbs.remove_from(adapter, self.model)
         for name in names:
             if name in self._arrived and not verbs.is_on(self._arrived[name], self.model):
@@ -252,7 +251,7 @@ class TransferTuner(BaseTuner):
         """Nothing here is trained."""
 
     def _cast_adapter_dtype(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing here has a dtype."""
+        """Nothing to cast: slots have no dtype."""
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
         del model_config

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import TOKENIZER_FILES, ModelHeaders
 from ftt_hub.errors import IncompatibleError
-from ftt_hub.recycling.state import State
 from ftt_hub.support.findings import (
     CompatibilityReport,
     Finding,
@@ -18,9 +17,12 @@ from ftt_hub.support.findings import (
     rejected,
     warned,
 )
+from ftt_hub.support.paths import PathLike
 from ftt_hub.transfer import checks
+from ftt_hub.verdict.verify import verify
 
 _WEIGHTS = (".safetensors", ".bin")
+_HINT = "Name versions of one model as bases."
 
 
 def compare(first: ModelHeaders, second: ModelHeaders) -> CompatibilityReport:
@@ -48,8 +50,28 @@ def require_compatible(reports: Iterable[CompatibilityReport]) -> None:
         if report.status is Status.REJECTED:
             raise IncompatibleError(
                 f"{report.adapter} → {report.target}: {report.verdict}",
-                hint="Name versions of one model as bases.",
+                hint=_HINT,
             )
+
+
+def check_transfer(adapter: Path, base: PathLike, title: str, say: Callable[[str], None]) -> None:
+    """Verify an adapter against the next base version by its sketch, and report the verdict.
+
+    Args:
+        adapter: Folder of the adapter to recycle.
+        base: The base version.
+        title: What is recycled, for messages.
+        say: Receives the verdict in one line.
+
+    Raises:
+        IncompatibleError: The adapter does not fit.
+    """
+    report = verify(adapter, base, depth="sketch")
+    if not isinstance(report, CompatibilityReport):
+        return
+    say(f"{title} on {base}: {report.verdict}")
+    if report.status is Status.REJECTED:
+        raise IncompatibleError(f"{title}: {report.verdict}", where=base, hint=_HINT)
 
 
 def _check_tensors(first: ModelHeaders, second: ModelHeaders) -> Finding:
@@ -76,13 +98,20 @@ def _check_shapes(first: ModelHeaders, second: ModelHeaders) -> list[Finding]:
     return findings[:4] or [accepted("shapes", "all shapes agree")]
 
 
-def identity(folder: Path, label: str, commit: str | None, state: State) -> str:
-    """What a base version is: its commit on the Hub, or a digest over a folder's files."""
+def identity(folder: Path, label: str, commit: str | None, digest_of: Callable[[Path], str]) -> str:
+    """What a base version is: its commit on the Hub, or a digest over a folder's files.
+
+    Args:
+        folder: Folder of the model.
+        label: Its name on the Hub.
+        commit: Its commit there, ``None`` for a folder.
+        digest_of: Returns the sha256 of a file.
+    """
     if commit is not None:
         return f"{label}@{commit}"
     names = ("config.json", *TOKENIZER_FILES, "chat_template.jinja")
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and (path.name in names or path.suffix in _WEIGHTS):
-            digest.update(f"{path.name}\0{state.digest(path)}\n".encode())
+            digest.update(f"{path.name}\0{digest_of(path)}\n".encode())
     return f"sha256:{digest.hexdigest()}"

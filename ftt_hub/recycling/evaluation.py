@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftt_hub.loss.measurement import measure
 from ftt_hub.loss.text import WINDOW, read_text
-from ftt_hub.recycling.tuning import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def held_out_loss(
     folder: Path,
     text: Path,
     *,
-    tokenizer: Path,
-    chat_template: str | None,
+    tokenizer: PreTrainedTokenizerBase,
     tokens: int | None,
     window: int | None,
     cpu: bool,
@@ -24,16 +25,15 @@ def held_out_loss(
     """Measure the loss of a model on held-out rows.
 
     Args:
-        folder: The model.
-        text: Held-out rows.
-        tokenizer: Folder of the tokenizer; the same for all models that are compared.
-        chat_template: Of the recipe.
-        tokens: Scored tokens to stop at.
-        window: Tokens that the model sees at once.
+        folder: Folder of the model.
+        text: File of held-out rows.
+        tokenizer: The same for all models that are compared, with the chat template of the recipe.
+        tokens: Number of scored tokens to stop at; default all.
+        window: Number of tokens that the model sees at once.
         cpu: Whether to measure on the processor, in float32; else on the GPUs, as stored.
 
     Returns:
-        ``value``, ``low``, ``high`` (nats a token, 95%), ``perplexity`` and ``tokens``.
+        ``value``, ``low``, ``high`` (nats per token, 95%), ``perplexity`` and ``tokens``.
 
     Raises:
         TextError: A row cannot be parsed, or there is too little text.
@@ -42,10 +42,9 @@ def held_out_loss(
     import torch
     from transformers import AutoModelForCausalLM
 
-    words = load_tokenizer(tokenizer, chat_template)
-    rows = read_text(text, words, tokens=tokens, window=window or WINDOW)
-    where = {"dtype": torch.float32} if cpu else {"dtype": "auto", "device_map": "auto"}
-    model = AutoModelForCausalLM.from_pretrained(folder, **where)
+    rows = read_text(text, tokenizer, tokens=tokens, window=window or WINDOW)
+    placement = {"dtype": torch.float32} if cpu else {"dtype": "auto", "device_map": "auto"}
+    model = AutoModelForCausalLM.from_pretrained(folder, **placement)
     loss = measure(model, rows, where=folder)
     del model
     gc.collect()

@@ -10,19 +10,19 @@ from typing import Any
 from ftt_hub.checkpoint.headers import ModelHeaders, refuse_quantized
 from ftt_hub.checkpoint.resolve import read_headers
 from ftt_hub.recycling.bases import compare
-from ftt_hub.recycling.recipe import Recipe, Training
+from ftt_hub.recycling.recipe import RecycleRecipe, Training
 from ftt_hub.recycling.state import read_state
 from ftt_hub.recycling.steps import Step, steps_of, variants_of
 from ftt_hub.support.findings import CompatibilityReport
 
 _STATE_BYTES = 16
-"""A parameter in training: float32 weight, gradient and AdamW's two moments."""
+"""Bytes per parameter in training: float32 weight, gradient and AdamW's two moments."""
 _SAVED_BYTES = 12
-"""A parameter in a checkpoint: all of these but the gradient."""
+"""Bytes per parameter in a checkpoint: all of these but the gradient."""
 _CHECKPOINTS = 3
 """Two are kept while a third is written."""
 _ACTIVATIONS, _RECOMPUTED = 34, 2
-"""Bytes that a layer keeps a token and hidden unit in 16 bits, and with gradient checkpointing
+"""Bytes that a layer keeps per token and hidden unit in 16 bits, and with gradient checkpointing
 (Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", eq. 1,
 without the term of the attention matrix, which fused attention does not keep)."""
 
@@ -37,11 +37,11 @@ class PlannedStep:
         parent: The step whose Δ is added to it first.
         variants: Whose Δ_i it gives; none when it is only needed by another step.
         status: ``done``, ``begun`` or ``to do``.
-        verdict: Of the header check between the parent's base version and M_i.
-        parameters: Of the model.
-        memory: Bytes in training, on one device that holds all of it.
-        disk: Bytes at most on disk while it runs, beside the adapters.
-        adapter: Bytes of its adapter, at most.
+        verdict: Result of the header check between the parent's base version and M_i.
+        parameters: Number of parameters of the model.
+        memory: Bytes needed for training on one device that holds all of it.
+        disk: Largest number of bytes on disk while it runs, apart from the adapters.
+        adapter: Largest size of its adapter in bytes.
     """
 
     name: str
@@ -63,9 +63,9 @@ class Plan:
     Attributes:
         out: The output folder.
         steps: In order.
-        reports: Of the checks between base versions.
-        disk: Bytes still needed at most.
-        free: Bytes free on that disk.
+        reports: Results of the checks between base versions.
+        disk: Largest number of bytes still needed.
+        free: Free bytes on that disk.
     """
 
     out: Path
@@ -85,7 +85,7 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe) -> Plan:
+def make_plan(recipe: RecycleRecipe) -> Plan:
     """The plan of a recipe; of Hub models only headers are fetched.
 
     Raises:
@@ -115,6 +115,19 @@ def make_plan(recipe: Recipe) -> Plan:
     return Plan(recipe.out, tuple(planned), tuple(reports.values()), disk, _free(recipe.out))
 
 
+def limits(plan: Plan, recipe: RecycleRecipe) -> list[str]:
+    """What a user should know before the run: too little disk, sequences that will be cut."""
+    notes = []
+    if plan.disk > plan.free:
+        needed, free = plan.disk / 1e9, plan.free / 1e9
+        notes.append(f"note: up to {needed:.1f} GB may be needed, {free:.1f} GB are free")
+    header = read_headers(recipe.bases[0])
+    length = fitted(recipe.training, header).sequence_length
+    if length < recipe.training.sequence_length:
+        notes.append(f"note: {header.label} takes {length} tokens; sequences are cut there")
+    return notes
+
+
 def fitted(training: Training, headers: ModelHeaders) -> Training:
     """The training with sequences no longer than the model's positions."""
     limit = positions(headers)
@@ -125,14 +138,14 @@ def fitted(training: Training, headers: ModelHeaders) -> Training:
 
 def positions(headers: ModelHeaders) -> int | None:
     """Most tokens that a model takes, if its config says so."""
-    found = headers.config.get("max_position_embeddings")
-    return found if isinstance(found, int) else None
+    limit = headers.config.get("max_position_embeddings")
+    return limit if isinstance(limit, int) else None
 
 
 def _planned(
     step: Step,
     headers: ModelHeaders,
-    recipe: Recipe,
+    recipe: RecycleRecipe,
     status: str,
     report: CompatibilityReport | None,
 ) -> PlannedStep:
@@ -166,7 +179,7 @@ def activations(headers: ModelHeaders, training: Training) -> int:
 
 def _free(out: Path) -> int:
     """Free bytes where a folder lies or will lie."""
-    place = out.absolute()
-    while not place.is_dir():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    folder = out.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

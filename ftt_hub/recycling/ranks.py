@@ -15,8 +15,8 @@ class Ranks:
     """This process among all.
 
     Attributes:
-        rank: Its number; 0 leads.
-        count: How many there are.
+        rank: Its number; process 0 leads.
+        count: Number of processes.
     """
 
     rank: int

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.errors import FttError
+from ftt_hub.errors import FttError, RecycleError
 from ftt_hub.extraction.choice import Coding
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.support.yaml_lines import LinedYaml, read_yaml
 
@@ -18,26 +19,22 @@ _FILES = (".jsonl", ".ndjson", ".json", ".txt", ".text", ".md")
 _NUMBERS = ("learning_rate", "warmup", "weight_decay", "epochs")
 
 
-class RecycleError(FttError):
-    """A recipe cannot be carried out, or its work does not fit what was done before."""
-
-
 @dataclass(frozen=True)
 class Data:
     """Where the training rows and the held-out rows come from.
 
     Attributes:
         train: A file (JSONL or plain text), a folder or a Hub dataset.
-        validation: Likewise; ``None``: from `validation_split`, or no evaluation.
+        validation: The same for held-out rows; ``None``: `validation_split`, or no evaluation.
         config: Configuration of a Hub dataset.
-        revision: Of a Hub dataset.
-        split: Its training split.
-        validation_split: Its held-out split.
+        revision: Revision of a Hub dataset.
+        split: Name of the training split.
+        validation_split: Name of the held-out split.
         chat_template: Jinja file for bases whose tokenizer has none.
     """
 
-    train: str | Path
-    validation: str | Path | None = None
+    train: PathLike
+    validation: PathLike | None = None
     config: str | None = None
     revision: str | None = None
     split: str = "train"
@@ -51,21 +48,21 @@ class Training:
 
     Attributes:
         learning_rate: Peak learning rate of AdamW.
-        schedule: Its course after the warm-up.
-        warmup: Share of the steps in which it rises from zero.
-        weight_decay: Of matrices; never of embeddings, norms and biases.
-        batch_size: Rows of an optimizer step, over all devices.
-        per_device_batch_size: Rows of a forward pass; default all of a device's share.
-        sequence_length: Longer rows are cut.
+        schedule: Learning-rate schedule after the warm-up.
+        warmup: Share of the steps in which the learning rate rises from zero.
+        weight_decay: Weight decay of matrices; embeddings, norms and biases have none.
+        batch_size: Rows per optimizer step, over all devices.
+        per_device_batch_size: Rows per forward pass; default all of a device's share.
+        sequence_length: Longest row in tokens; longer rows are cut.
         epochs: Passes over the rows, unless `max_steps` is given.
-        max_steps: Optimizer steps.
-        seed: Of the order of the rows.
+        max_steps: Number of optimizer steps.
+        seed: Seed for the order of the rows.
         checkpoint_steps: Optimizer steps between checkpoints.
         logging_steps: Optimizer steps between log lines.
         report_to: Integrations of the Trainer, such as ``tensorboard`` or ``wandb``.
-        gradient_checkpointing: Compute activations twice and store few.
-        precision: Of the forward pass; weights and AdamW are always float32. ``auto``: bfloat16
-            where the GPU has it.
+        gradient_checkpointing: Compute activations twice and store few of them.
+        precision: Precision of the forward pass; weights and AdamW are always float32. ``auto``:
+            bfloat16 where the GPU supports it.
         device: ``cuda`` refuses to run without a GPU.
         arguments: Any other field of TRL's SFTConfig.
     """
@@ -94,32 +91,32 @@ class Publishing:
     """Where finished adapters are published: version i.0.0 for base version i."""
 
     name: str
-    registry: str | Path | None = None
+    registry: PathLike | None = None
     private: bool = False
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecycleRecipe:
     """The development loop over base versions.
 
     Attributes:
         bases: M_1 … M_n, folders or Hub references.
         data: Training and held-out rows.
         out: Folder of adapters, state and unfinished work.
-        name: Of the whole; names the adapters.
+        name: Name of the run, with which the names of its adapters begin.
         variants: Some of ``iterative``, ``direct`` and ``none``.
-        training: Arguments of each fine-tuning.
+        training: How each model is fine-tuned.
         coding: How Δ is stored.
         evaluation: `tokens` and `window` of the held-out loss.
-        publishing: Where finished adapters go beside `out`.
+        publishing: Registry in which finished adapters are also published.
         languages: BCP-47 tags, for the manifest.
         datasets: Ids of the training data, for the manifest.
-        license: Of the adapters.
+        license: Licence of the adapters.
         keep_models: Keep the fine-tuned checkpoints as well.
         where: The recipe's file.
     """
 
-    bases: tuple[str | Path, ...]
+    bases: tuple[PathLike, ...]
     data: Data
     out: Path
     name: str = "recycled"
@@ -135,7 +132,7 @@ class Recipe:
     where: str | None = None
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: PathLike) -> RecycleRecipe:
     """A recipe from a YAML file; relative paths in it are relative to its folder.
 
     Raises:
@@ -147,7 +144,7 @@ def read_recipe(path: str | Path) -> Recipe:
     name = value.get("name", path.stem)
     codec = dict(value.get("codec", {"id": "exact"}))
     variants = value.get("variant", "iterative")
-    return Recipe(
+    return RecycleRecipe(
         tuple(_model(text, lined, number) for number, text in enumerate(value["bases"])),
         _data(lined),
         path.parent / Path(value.get("out", name)).expanduser(),
@@ -165,21 +162,21 @@ def read_recipe(path: str | Path) -> Recipe:
     )
 
 
-def _model(text: str, lined: LinedYaml, number: int) -> str | Path:
-    found = beside(lined.path, text)
-    where = lined.place("bases", number)
-    if isinstance(found, Path):
-        if not found.is_dir():
-            raise RecycleError("no such folder", where=where, found=text)
-        return found
+def _model(text: str, lined: LinedYaml, number: int) -> PathLike:
+    model = beside(lined.path, text)
+    line = lined.place("bases", number)
+    if isinstance(model, Path):
+        if not model.is_dir():
+            raise RecycleError("no such folder", where=line, found=text)
+        return model
     try:
-        parse_ref(found)
+        parse_ref(model)
     except FttError as error:
-        raise RecycleError(error.what, where=where, expected=error.expected, found=text) from error
-    return found
+        raise RecycleError(error.what, where=line, expected=error.expected, found=text) from error
+    return model
 
 
-def beside(recipe: Path, text: str) -> str | Path:
+def beside(recipe: Path, text: str) -> PathLike:
     """A reference as it stands, or a file or folder beside the recipe."""
     path = recipe.parent / Path(text).expanduser()
     return path if path.exists() or text.startswith((".", "/", "~")) else text
@@ -190,11 +187,11 @@ def _data(lined: LinedYaml) -> Data:
     for key in ("train", "validation", "chat_template"):
         if key not in given:
             continue
-        found = beside(lined.path, given[key])
-        is_file = key == "chat_template" or str(found).endswith(_FILES)
-        if not Path(found).exists() and (is_file or isinstance(found, Path)):
+        source = beside(lined.path, given[key])
+        is_file = key == "chat_template" or str(source).endswith(_FILES)
+        if not Path(source).exists() and (is_file or isinstance(source, Path)):
             raise RecycleError("no such file", where=lined.place("dataset", key), found=given[key])
-        given[key] = Path(found) if is_file else found
+        given[key] = Path(source) if is_file else source
     return Data(**given)
 
 
@@ -236,7 +233,9 @@ def _publishing(lined: LinedYaml) -> Publishing | None:
     ref = parse_ref(given["name"]) if "/" in given["name"] else None
     if ref is None or ref.name is None or ref.revision is not None:
         raise RecycleError(
-            "not a repository name", where=lined.place("publish", "name"),
-            expected="namespace/name", found=given["name"],
-        )  # fmt: skip
+            "not a repository name",
+            where=lined.place("publish", "name"),
+            expected="namespace/name",
+            found=given["name"],
+        )
     return Publishing(ref.name, registry, given.get("private", False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftt_hub.errors import RecycleError
 from ftt_hub.loss.text import parsed_row, tokenized_row
-from ftt_hub.recycling.recipe import Data, RecycleError
+from ftt_hub.recycling.recipe import Data
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.staging import staged_folder, write_atomic, writing
 
 if TYPE_CHECKING:
@@ -48,6 +51,12 @@ class Rows:
 
         return Dataset.from_file(str(self.path))
 
+    def summary(self, length: int) -> str:
+        """The rows in half a line; `length` is the sequence length in tokens."""
+        cut = f", {self.cut} cut at {length}" if self.cut else ""
+        dropped = f", {self.dropped} without anything to learn left out" if self.dropped else ""
+        return f"{self.count} rows, {self.tokens} tokens to learn{cut}{dropped}"
+
 
 def fetch(data: Data, out: Path) -> tuple[Path, Path | None]:
     """Training and held-out rows as files: those of the recipe, or a dataset written as JSONL.
@@ -64,40 +73,61 @@ def fetch(data: Data, out: Path) -> tuple[Path, Path | None]:
     return train, None
 
 
-def _file(data: Data, source: str | Path, split: str, out: Path) -> Path:
+def _file(data: Data, source: PathLike, split: str, out: Path) -> Path:
     if isinstance(source, Path) and source.is_file():
         return source
     mark = out.with_suffix(".source.json")
-    wanted = json.dumps([str(source), data.config, data.revision, split]).encode()
-    if out.is_file() and mark.is_file() and mark.read_bytes() == wanted:
+    origin = json.dumps([str(source), data.config, data.revision, split]).encode()
+    if out.is_file() and mark.is_file() and mark.read_bytes() == origin:
         return out
     from datasets import DownloadMode, load_dataset
     from datasets.exceptions import DatasetGenerationError
 
-    where = f"{source}, split {split}"
+    name = f"{source}, split {split}"
     try:
-        found = load_dataset(
-            str(source), data.config, split=split, revision=data.revision,
+        dataset = load_dataset(
+            str(source),
+            data.config,
+            split=split,
+            revision=data.revision,
             cache_dir=str(out.parent / "cache"),
             download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS,
-        )  # fmt: skip
+        )
     except DatasetGenerationError as error:
         cause = error.__cause__ or error
         raise RecycleError(
-            "the dataset cannot be read", where=where, found=str(cause)[:200]
+            "the dataset cannot be read", where=name, found=str(cause)[:200]
         ) from error
     except (ValueError, OSError) as error:  # no such dataset, configuration or split; offline
-        raise RecycleError("no such dataset", where=where, found=str(error)[:200]) from error
-    if len(found) == 0:
-        raise RecycleError("the split is empty", where=where)
+        raise RecycleError("no such dataset", where=name, found=str(error)[:200]) from error
+    if len(dataset) == 0:
+        raise RecycleError("the split is empty", where=name)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")
     with writing(out):
-        found.to_json(str(partial), force_ascii=False)
+        dataset.to_json(str(partial), force_ascii=False)
         partial.replace(out)
     shutil.rmtree(out.parent / "cache", ignore_errors=True)
-    write_atomic(mark, wanted)
+    write_atomic(mark, origin)
     return out
+
+
+def rows_key(start: Path, digest: str, length: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identifies tokenized rows: the same key means the same tokens and labels.
+
+    Args:
+        start: Folder of the tokenizer.
+        digest: sha256 of the file of rows.
+        length: Sequence length in tokens.
+        tokenizer: The tokenizer, with its chat template.
+    """
+    key = hashlib.sha256()
+    for text in (digest, str(length), tokenizer.chat_template):
+        key.update(f"{text}\0".encode())
+    for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"):
+        if (start / name).is_file():
+            key.update((start / name).read_bytes())
+    return key.hexdigest()[:16]
 
 
 def tokenize(source: Path, tokenizer: PreTrainedTokenizerBase, out: Path, *, length: int) -> Rows:
@@ -116,7 +146,7 @@ def tokenize(source: Path, tokenizer: PreTrainedTokenizerBase, out: Path, *, len
         with staged_folder(out) as folder:
             facts = _write(source, tokenizer, folder / _ROWS, length)
             (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-    return opened(out)
+    return read_rows(out)
 
 
 def _write(
@@ -143,9 +173,12 @@ def _write(
     if not count:
         raise RecycleError(
             "the split is empty" if not dropped else "no row has anything to learn in it",
-            where=source, expected="at least one row", found=f"{dropped} rows without any token "
-            f"that is scored within {length}" if dropped else None,
-        )  # fmt: skip
+            where=source,
+            expected="at least one row",
+            found=f"{dropped} rows without any token that is scored within {length}"
+            if dropped
+            else None,
+        )
     return {"count": count, "tokens": tokens, "cut": cut, "dropped": dropped}
 
 
@@ -174,24 +207,26 @@ def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise RecycleError("cannot read the rows", where=source, found=error.strerror) from error
     except UnicodeDecodeError as error:
         raise RecycleError(
-            "the rows are not UTF-8", where=source, found=f"byte {error.start}",
+            "the rows are not UTF-8",
+            where=source,
+            found=f"byte {error.start}",
             hint="Convert the file with iconv.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    first, held = 1, ""
+    first, paragraph = 1, ""
     for number, line in enumerate(lines, 1):
         if line.strip():
-            first = first if held else number
-            held += line
-        elif held:
-            yield first, {"text": held.strip()}
-            held = ""
-    if held:
-        yield first, {"text": held.strip()}
+            first = first if paragraph else number
+            paragraph += line
+        elif paragraph:
+            yield first, {"text": paragraph.strip()}
+            paragraph = ""
+    if paragraph:
+        yield first, {"text": paragraph.strip()}
 
 
-def opened(folder: Path) -> Rows:
-    """What `tokenize` made in a folder."""
+def read_rows(folder: Path) -> Rows:
+    """The rows that `tokenize` wrote into a folder."""
     return Rows(folder / _ROWS, **json.loads((folder / _FACTS).read_bytes()))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from ftt_hub.recycling.recipe import RecycleError, Training
+from ftt_hub.errors import RecycleError
+
+if TYPE_CHECKING:
+    from ftt_hub.recycling.recipe import Training
 
 
 def check_arguments(training: Training) -> None:
@@ -20,16 +24,18 @@ def check_arguments(training: Training) -> None:
     for name in training.report_to:
         if name not in (*available, "none"):
             raise RecycleError(
-                "not installed, or unknown", where=f"report_to: {name[:60]}",
-                expected=", ".join(available) or "none", hint=f"pip install {name[:60]}",
-            )  # fmt: skip
+                "not installed, or unknown",
+                where=f"report_to: {name[:60]}",
+                expected=", ".join(available) or "none",
+                hint=f"pip install {name[:60]}",
+            )
 
     known = {field.name for field in fields(SFTConfig) if field.init}
-    ours = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
+    fixed = {"output_dir", "max_length", "dataset_kwargs", "save_strategy", "push_to_hub"}
     for name in training.arguments:
         if name not in known:
             raise RecycleError(f"SFTConfig has no argument {name[:60]!r}", where="arguments")
-        if name in ours:
+        if name in fixed:
             raise RecycleError(f"{name} is set by the recipe itself", where="arguments")
 
 
@@ -67,14 +73,33 @@ def on_cpu(training: Training) -> bool:
     """
     import torch
 
-    found = torch.cuda.is_available()
-    if training.device == "cuda" and not found:
+    has_gpu = torch.cuda.is_available()
+    if training.device == "cuda" and not has_gpu:
         raise RecycleError(
-            "the recipe asks for a GPU and there is none", expected="a CUDA device",
+            "the recipe asks for a GPU and there is none",
+            expected="a CUDA device",
             found=f"torch {torch.__version__} without one",
             hint="Install torch for CUDA and its driver, or set device: auto.",
-        )  # fmt: skip
-    return training.device == "cpu" or not found
+        )
+    return training.device == "cpu" or not has_gpu
+
+
+def check_devices(training: Training, processes: int) -> None:
+    """Refuse batches that cannot be shared out, and several GPUs in one process, as TRL does.
+
+    Raises:
+        RecycleError: Either is the case.
+    """
+    import torch
+
+    batches(training, processes)
+    if processes == 1 and not on_cpu(training) and torch.cuda.device_count() > 1:
+        raise RecycleError(
+            "several GPUs and one process",
+            found=f"{torch.cuda.device_count()} GPUs",
+            hint="Run accelerate launch -m ftt_hub.cli recycle RECIPE, or let "
+            "CUDA_VISIBLE_DEVICES name one.",
+        )
 
 
 def use_bfloat16(training: Training) -> bool:

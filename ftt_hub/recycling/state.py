@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftt_hub.errors import CheckpointError
-from ftt_hub.recycling.recipe import RecycleError
-from ftt_hub.support.staging import write_atomic
+from ftt_hub.errors import CheckpointError, OutputError, RecycleError
+from ftt_hub.support.staging import locked, write_atomic
 from ftt_hub.tensors.header import parse_json
 
 STATE_NAME = "state.json"
@@ -18,7 +19,7 @@ _FORMAT = 1
 
 
 @dataclass
-class State:
+class LoopState:
     """The progress of a recipe.
 
     Attributes:
@@ -40,13 +41,13 @@ class State:
 
     def result(self, step: str) -> dict[str, Any] | None:
         """What a finished step gave; ``None`` when it is not finished."""
-        found: dict[str, Any] | None = self.steps.get(step, {}).get("result")
-        return found
+        result: dict[str, Any] | None = self.steps.get(step, {}).get("result")
+        return result
 
     def losses(self, step: str) -> dict[str, Any]:
         """Held-out losses measured so far."""
-        found: dict[str, Any] = self.steps.setdefault(step, {}).setdefault("losses", {})
-        return found
+        losses: dict[str, Any] = self.steps.setdefault(step, {}).setdefault("losses", {})
+        return losses
 
     def begin(self, step: str, inputs: dict[str, Any]) -> bool:
         """Note what a step starts from.
@@ -57,12 +58,12 @@ class State:
         Raises:
             RecycleError: It is finished, and was made from something else.
         """
-        held = self.steps.get(step)
+        recorded = self.steps.get(step)
         inputs = json.loads(json.dumps(inputs))
-        before: dict[str, Any] = {} if held is None else held["inputs"]
+        before: dict[str, Any] = {} if recorded is None else recorded["inputs"]
         if before == inputs:
             return True
-        if held is not None and "result" in held:
+        if recorded is not None and "result" in recorded:
             keys = sorted({*before, *inputs})
             changed = [key for key in keys if before.get(key) != inputs.get(key)]
             raise RecycleError(
@@ -86,12 +87,12 @@ class State:
         if known is not None and known[:2] == [facts.st_size, facts.st_mtime_ns]:
             return str(known[2])
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        self.hashes[str(path.resolve())] = [facts.st_size, facts.st_mtime_ns, found]
-        return found
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.hashes[str(path.resolve())] = [facts.st_size, facts.st_mtime_ns, digest]
+        return digest
 
 
-def read_state(out: Path) -> State:
+def read_state(out: Path) -> LoopState:
     """The state of an output folder; an empty one when nothing was done.
 
     Raises:
@@ -99,14 +100,27 @@ def read_state(out: Path) -> State:
     """
     path = out / STATE_NAME
     if not path.is_file():
-        return State(path)
+        return LoopState(path)
     try:
         value = parse_json(path.read_bytes(), str(path))
     except CheckpointError as error:
         raise RecycleError(error.what, where=path, hint="Delete it to start over.") from error
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         raise RecycleError(
-            "not a state file of this release", where=path,
+            "not a state file of this release",
+            where=path,
             hint="Use the release that made it, or name another folder as out.",
-        )  # fmt: skip
-    return State(path, value["steps"], value["hashes"])
+        )
+    return LoopState(path, value["steps"], value["hashes"])
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Keep other runs out of an output folder for the length of a `with` block.
+
+    Raises:
+        OutputError: Another run works there.
+    """
+    busy = OutputError("another run works in this folder", where=out, hint="Wait for it to end.")
+    with locked(out / ".lock", busy):
+        yield

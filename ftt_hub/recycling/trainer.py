@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
-from ftt_hub.errors import OutputError
-from ftt_hub.recycling.recipe import RecycleError
+from ftt_hub.errors import OutputError, RecycleError
 from ftt_hub.support.progress import Progress
 from ftt_hub.support.staging import output_error, write_atomic
 
@@ -33,11 +32,11 @@ class TrainingError(RecycleError):
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Tells our progress how far the Trainer is.
+    """Reports the Trainer's optimizer steps to our progress.
 
     Args:
-        progress: Watches.
-        stage: Its name there.
+        progress: Receives progress events.
+        stage: Name of the stage.
     """
 
     def __init__(self, progress: Progress, stage: str) -> None:
@@ -46,20 +45,20 @@ class Watcher(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The steps done before a kill count."""
-        self._progress.start(self._stage, state.max_steps)
+        """Start the stage; steps done before a kill count as done."""
+        self._progress.start(self._stage, state.max_steps, "steps")
         self._progress.advance(state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """One optimizer step."""
+        """Report one optimizer step."""
         self._progress.advance(1)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The last step."""
+        """Finish the stage."""
         self._progress.finish()
 
 
@@ -104,9 +103,11 @@ class SoundTrainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
         folder = last_checkpoint(Path(self.args.output_dir))
         kept = "nothing was saved before" if folder is None else f"the last sound one is {folder}"
         raise TrainingError(
-            what, where=f"step {self.state.global_step + 1}", found=found,
+            what,
+            where=f"step {self.state.global_step + 1}",
+            found=found,
             hint=f"Lower learning_rate, or set precision: float32; {kept}.",
-        )  # fmt: skip
+        )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.require_sound()
@@ -134,15 +135,16 @@ def saving(folder: Path) -> Iterator[None]:
             raise
         shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(
-            "cannot be written: the disk is full", where=folder,
+            "cannot be written: the disk is full",
+            where=folder,
             hint="Free some space, then run the command again; it goes on where it stopped.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{_COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{_COMPLETE}")]
+    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
 def drop_unfinished(folder: Path) -> None:

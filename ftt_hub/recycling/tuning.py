@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES
 from ftt_hub.checkpoint.reader import Checkpoint
+from ftt_hub.errors import RecycleError
 from ftt_hub.recycling.ranks import Ranks
-from ftt_hub.recycling.recipe import RecycleError, Training
-from ftt_hub.recycling.rows import Rows
+from ftt_hub.recycling.recipe import Training
 from ftt_hub.recycling.settings import (
     batches,
     checkpointing_argument,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import SFTConfig
 
+    from ftt_hub.recycling.rows import Rows
     from ftt_hub.recycling.trainer import SoundTrainer
 
 _DROPOUT = ("dropout", "pdrop", "dropout_prob", "dropout_rate")
@@ -40,13 +41,13 @@ class Tuning:
     """One fine-tuning.
 
     Attributes:
-        label: Names it.
+        label: Name of the run, for loggers and messages.
         start: Folder of the model to begin with.
         rows: Training rows.
         work: Folder of checkpoints.
         out: Folder of the fine-tuned model.
-        training: How.
-        chat_template: Template to give the model, if not its own.
+        training: Settings of the training.
+        chat_template: Chat template for the model; default its own.
     """
 
     label: str
@@ -75,8 +76,10 @@ class Tuning:
         last = last_checkpoint(self.work)
         _guarded(
             lambda: trainer.train(resume_from_checkpoint=None if last is None else str(last)),
-            TrainingError, self.label, ranks,
-        )  # fmt: skip
+            TrainingError,
+            self.label,
+            ranks,
+        )
         trainer.require_sound()
         self._save(trainer, ranks)
 
@@ -180,17 +183,19 @@ def _guarded(
         train()
     except torch.OutOfMemoryError as error:
         raise error_type(
-            "out of memory", where=f"training {label}",
+            "out of memory",
+            where=f"training {label}",
             hint="Lower per_device_batch_size or sequence_length, or set gradient_checkpointing.",
-        ) from error  # fmt: skip
+        ) from error
     except RuntimeError as error:
         if ranks.count == 1:
             raise
         raise error_type(
-            "another process of the launch was lost", where=f"training {label}",
+            "another process of the launch was lost",
+            where=f"training {label}",
             found=str(error)[:160],
             hint="Launch the command again; it goes on from the last checkpoint.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def load_tokenizer(folder: Path, chat_template: str | None) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ Three small protocols: a `Store` takes and gives adapters, a `Ledger` knows thei
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -77,6 +77,15 @@ class Version:
     revision: str
     published: str | None
     deprecated: Deprecation | None
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form, as the command line prints it."""
+        return {
+            "version": self.tag,
+            "revision": self.revision,
+            "published": self.published,
+            "deprecated": None if self.deprecated is None else asdict(self.deprecated),
+        }
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ftt_hub.artifact.card_editing import (
     CARD_NAME,
     MAX_CARD_BYTES,
@@ -61,7 +59,7 @@ from ftt_hub.registry.verified import (
     read_from_folder,
 )
 from ftt_hub.support.refs import Ref, is_repository_name, version_tag
-from ftt_hub.support.staging import write_atomic, writing
+from ftt_hub.support.staging import locked, write_atomic, writing
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 LOCK_SECONDS = 60
@@ -85,19 +83,11 @@ class LocalRegistry:
 
     @contextmanager
     def _locked(self, home: Path) -> Iterator[None]:
-        with writing(home):
-            (home / "refs").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(home / "refs" / ".lock", timeout=LOCK_SECONDS)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise RegistryError(
-                    "another publisher holds the lock", where=home, hint="Try again in a minute."
-                ) from error
-        try:
+        busy = RegistryError(
+            "another publisher holds the lock", where=home, hint="Try again in a minute."
+        )
+        with locked(home / "refs" / ".lock", busy, seconds=LOCK_SECONDS):
             yield
-        finally:
-            lock.release()
 
     def publish(
         self,

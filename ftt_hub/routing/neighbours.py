@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Features = Callable[[Sequence[str]], "Floats"]
-"""Texts → one row each, float32 (texts, width); a row of zeros means that nothing is known."""
+"""Texts → one row each, float32 (texts, width); a row of zeros means a text without features."""
 
 
 class EmbeddingFeatures:
     """The mean of a text's input embeddings in the target: cheap, and no forward pass.
 
     Args:
-        model: Its embeddings are read at once, before any adapter lies on it.
-        tokenizer: Of the model.
-        copy: Keep a copy of the embeddings, because adapters change them.
+        model: The target; its embeddings are read at once, before any adapter is added to it.
+        tokenizer: The model's tokenizer.
+        copy: Whether to keep a copy of the embeddings, because adapters change them.
     """
 
     def __init__(
@@ -36,15 +36,15 @@ class EmbeddingFeatures:
         self._tokenizer = tokenizer
 
     def __call__(self, texts: Sequence[str]) -> Floats:
-        """One row a text."""
+        """One row per text."""
         import torch
 
         rows = np.zeros((len(texts), self._weight.shape[1]), np.float32)
         for number, text in enumerate(texts):
             ids = self._tokenizer.encode(text, add_special_tokens=False)
             if ids:
-                place = torch.tensor(ids, device=self._weight.device)
-                rows[number] = self._weight[place].float().mean(0).cpu().numpy()
+                index = torch.tensor(ids, device=self._weight.device)
+                rows[number] = self._weight[index].float().mean(0).cpu().numpy()
         return rows
 
 
@@ -75,24 +75,25 @@ class Neighbours:
         rows = np.asarray(self._features(texts), np.float32)
         if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():
             raise FttError(
-                "the features are not one row of finite numbers a text",
-                expected=f"({len(texts)}, width)", found=rows.shape,
-            )  # fmt: skip
+                "the features are not one row of finite numbers per text",
+                expected=f"({len(texts)}, width)",
+                found=rows.shape,
+            )
         return rows
 
     def nearest(self, texts: Sequence[str], k: int) -> list[tuple[NDArray[np.intp], Floats]]:
-        """For each text the places of the k nearest examples, nearest first, and their cosines.
+        """For each text the indices of the k nearest examples, nearest first, and their cosines.
 
         Empty arrays for a text without features.
         """
         rows = self._rows(texts)
         known = [bool(row.any()) for row in rows]
         cosines = _directions(rows - self._mean) @ self._known.T
-        found = []
+        neighbours = []
         for row, has_any in zip(cosines, known, strict=True):
             order = np.argsort(-row, kind="stable")[: k if has_any else 0]
-            found.append((order, row[order]))
-        return found
+            neighbours.append((order, row[order]))
+        return neighbours
 
 
 def _directions(rows: Floats) -> Floats:

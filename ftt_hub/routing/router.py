@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.errors import FttError
-from ftt_hub.registry.open import open_adapter
+from ftt_hub.registry.open import AdapterLike, open_adapter
 from ftt_hub.routing.neighbours import EmbeddingFeatures, Features, Neighbours
 from ftt_hub.support.closing import Closing
+from ftt_hub.support.paths import PathLike
 from ftt_hub.transfer.live.arrangement import Arrangement
-from ftt_hub.transfer.live.methods import Opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 R = TypeVar("R")
-Named = str | Path | Opened | None
+Named = AdapterLike | None
 """An adapter; ``None`` stands for the model alone."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """What a text gets.
+    """The adapters that a text is answered with.
 
     Attributes:
         scales: Label of each adapter that is put on the model → its scale; empty: the model alone.
@@ -56,15 +56,15 @@ class AdapterRouter(Closing):
         model: A transformers model, the target of all the adapters.
         adapters: Each adapter (folder, reference or opened one) with example texts; ``None`` as an
             adapter: texts for the model alone. A mapping, or pairs.
-        tokenizer: Of the model; default from where it was loaded.
-        k: Nearest examples that vote.
-        mix: Put all adapters that got votes on the model, scaled by their share of them, instead
-            of the one with most.
+        tokenizer: The model's tokenizer; default from where the model was loaded.
+        k: Number of nearest examples that vote.
+        mix: Put all adapters that got votes on the model, each scaled by its share, instead of the
+            one with most votes.
         scale: λ of an adapter that got all votes.
-        min_similarity: Below this cosine of the nearest example the model alone answers.
-        features: Texts → rows, in the place of the embeddings' mean.
+        min_similarity: The model alone answers where the nearest example has a lower cosine.
+        features: Makes rows of texts; default the mean of their input embeddings.
         registry: ``"hf"`` or a folder.
-        force: Go on in spite of a rejection.
+        force: Continue although the model is rejected as a target.
 
     Raises:
         FttError: No adapter, no examples, or adapters that cannot be on one model.
@@ -82,7 +82,7 @@ class AdapterRouter(Closing):
         scale: float = 1.0,
         min_similarity: float | None = None,
         features: Features | None = None,
-        registry: str | Path | None = None,
+        registry: PathLike | None = None,
         force: bool = False,
     ) -> None:
         pairs = list(adapters.items()) if isinstance(adapters, Mapping) else list(adapters)
@@ -95,8 +95,8 @@ class AdapterRouter(Closing):
             named = [item for item, _ in pairs if item is not None]
             opened = [_opened(item, registry, stack) for item in named]
             self.labels = tuple(adapter.label for adapter in opened)
-            where = getattr(model, "name_or_path", "") or None
-            self._arrangement = Arrangement(model, opened, tokenizer=where, force=force)
+            origin = getattr(model, "name_or_path", "") or None
+            self._arrangement = Arrangement(model, opened, tokenizer=origin, force=force)
         try:
             self._neighbours = Neighbours(features or self._embeddings(), _examples(pairs))
         except BaseException:
@@ -122,8 +122,8 @@ class AdapterRouter(Closing):
     def route(self, texts: Sequence[str]) -> list[Route]:
         """What each text would get; the model is not touched."""
         routes = []
-        for places, cosines in self._neighbours.nearest(texts, self._k):
-            labels = self._neighbours.labels[places]
+        for indices, cosines in self._neighbours.nearest(texts, self._k):
+            labels = self._neighbours.labels[indices]
             nearest = float(cosines[0]) if len(cosines) else 0.0
             counts: dict[int, int] = {}
             for label in labels:  # nearest first: of equal counts the nearer one comes first
@@ -174,13 +174,14 @@ class AdapterRouter(Closing):
         texts: Sequence[str],
         function: Callable[[PreTrainedModel, list[str]], Sequence[R]],
     ) -> dict[int, R]:
-        found = list(function(self._model, [texts[number] for number in group]))
-        if len(found) != len(group):
+        answers = list(function(self._model, [texts[number] for number in group]))
+        if len(answers) != len(group):
             raise FttError(
                 "the function gave another number of answers than texts",
-                expected=len(group), found=len(found),
-            )  # fmt: skip
-        return dict(zip(group, found, strict=True))
+                expected=len(group),
+                found=len(answers),
+            )
+        return dict(zip(group, answers, strict=True))
 
     def generate(self, texts: Sequence[str], **options: Any) -> list[str]:
         """Continue each text with the adapter it gets; options go to transformers' `generate`."""
@@ -228,15 +229,15 @@ def _check(pairs: Sequence[tuple[Named, Sequence[str]]], k: int) -> None:
 
 def _examples(pairs: Sequence[tuple[Named, Sequence[str]]]) -> list[tuple[int, str]]:
     """Texts with the number of their adapter, −1 for the model alone."""
-    found, number = [], 0
+    examples, number = [], 0
     for item, texts in pairs:
         label = -1 if item is None else number
         number += item is not None
-        found += [(label, text) for text in texts]
-    return found
+        examples += [(label, text) for text in texts]
+    return examples
 
 
-def _opened(item: Named, registry: str | Path | None, stack: ExitStack) -> Adapter:
+def _opened(item: Named, registry: PathLike | None, stack: ExitStack) -> Adapter:
     if isinstance(item, str | Path):
         return stack.enter_context(open_adapter(item, registry=registry))
     if item is None:

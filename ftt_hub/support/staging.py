@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ftt_hub.errors import OutputError
+from ftt_hub.errors import FttError, OutputError
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space, then run the command again."),
@@ -87,6 +87,32 @@ def partial_folder(out: Path) -> Path:
 
 
 @contextmanager
+def locked(path: Path, busy: FttError, *, seconds: float = 0) -> Iterator[None]:
+    """Hold a lock file for the length of a `with` block.
+
+    Args:
+        path: The lock file; made with its folder where it does not exist.
+        busy: Raised when another process holds the lock.
+        seconds: How long to wait for it.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    lock = FileLock(path, timeout=seconds)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # filelock would wait on a read-only disk
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise busy from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def staged_folder(out: Path, *, keep: bool = False) -> Iterator[Path]:
     """Build a folder beside `out`, and rename it to `out` when the body ends without an error.
 
@@ -100,21 +126,15 @@ def staged_folder(out: Path, *, keep: bool = False) -> Iterator[Path]:
     """
     require_free(out)
     partial = partial_folder(out)
-    lock = FileLock(f"{partial}.lock", timeout=0)
-    with writing(out):
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.with_name(f"{partial.name}.lock").touch()  # filelock would wait on a read-only disk
+    lock = partial.with_name(f"{partial.name}.lock")
+    busy = OutputError(
+        "another process is writing this folder", where=out, hint="Wait for it to end."
+    )
+    with locked(lock, busy):
         try:
-            lock.acquire()
-        except Timeout as error:
-            raise OutputError(
-                "another process is writing this folder", where=out, hint="Wait for it to end."
-            ) from error
-    try:
-        yield from _build(out, partial, keep)
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+            yield from _build(out, partial, keep)
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _build(out: Path, partial: Path, keep: bool) -> Iterator[Path]:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ftt_hub.errors import FttError
+
 Bits: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """Raw bits of a tensor: uint16 for BF16 and F16, uint32 for F32."""
 
@@ -102,3 +104,15 @@ def wider(first: DType, second: DType) -> DType:
     if first.rank == second.rank:
         return F32
     return first if first.rank > second.rank else second
+
+
+def parse_dtype(name: str) -> DType:
+    """A float dtype by its torch or safetensors name (``"bfloat16"``, ``"BF16"``).
+
+    Raises:
+        FttError: Not one of bfloat16, float16 and float32.
+    """
+    dtype = BY_TORCH_NAME.get(name) or DTYPES.get(name.upper())
+    if dtype is None or not dtype.is_float:
+        raise FttError("unknown dtype", where=name[:40], expected="bfloat16, float16 or float32")
+    return dtype

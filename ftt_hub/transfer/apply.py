@@ -8,7 +8,8 @@ from ftt_hub.artifact.card_scales import remind
 from ftt_hub.registry.open import AdapterLike, as_opened
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress
-from ftt_hub.transfer.merge import DEFAULT_SHARD_BYTES, MergeResult, merge, parse_dtype
+from ftt_hub.tensors.dtypes import parse_dtype
+from ftt_hub.transfer.merge import DEFAULT_SHARD_BYTES, MergeResult, merge
 from ftt_hub.transfer.prepare import prepared
 
 

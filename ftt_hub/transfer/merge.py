@@ -12,11 +12,10 @@ from ftt_hub.artifact.adapter import Adapter
 from ftt_hub.artifact.manifest import AdapterConfig
 from ftt_hub.checkpoint.headers import BEHAVIOUR_FILES, TOKENIZER_FILES, ModelHeaders
 from ftt_hub.checkpoint.writer import CheckpointWriter, PlannedTensor
-from ftt_hub.errors import FttError
 from ftt_hub.support.parallel import map_unordered
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import staged_folder, writing
-from ftt_hub.tensors.dtypes import BY_TORCH_NAME, DTYPES, DType
+from ftt_hub.tensors.dtypes import DType
 from ftt_hub.transfer.assemble import Assembler, Range, check_scale, ranges
 from ftt_hub.transfer.plan import TensorPlan, TransferPlan, carries_tokenizer
 from ftt_hub.transfer.prepare import Prepared
@@ -39,18 +38,6 @@ class MergeResult:
     nbytes: int
     tensors: int
     changed: int
-
-
-def parse_dtype(name: str) -> DType:
-    """A float dtype by its torch or safetensors name (``"bfloat16"``, ``"BF16"``).
-
-    Raises:
-        FttError: Not one of bfloat16, float16 and float32.
-    """
-    dtype = BY_TORCH_NAME.get(name) or DTYPES.get(name.upper())
-    if dtype is None or not dtype.is_float:
-        raise FttError("unknown dtype", where=name[:40], expected="bfloat16, float16 or float32")
-    return dtype
 
 
 def merged_config(

@@ -1,4 +1,4 @@
-"""The search for scales: golden section for one, Nelder–Mead for several, each step remembered."""
+"""The search for scales: golden section for one adapter, Nelder–Mead for several."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Scales = tuple[float, ...]
 Objective = Callable[[Scales], float]
 
 STEPS = 4
-"""Parts that the range of one scale is cut into before the search proper."""
+"""Number of intervals that the range of a scale is divided into before the search."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Where to look for a scale.
+    """The range of scales to search.
 
     Attributes:
         low: Least scale.
         high: Greatest scale.
-        tolerance: How close to the best scale is close enough.
+        tolerance: Largest distance from the best scale.
 
     Raises:
         FttError: It is empty.
@@ -35,13 +35,14 @@ class Range:
     def __post_init__(self) -> None:
         if not (-1e6 < self.low < self.high < 1e6 and 0 < self.tolerance < self.high - self.low):
             raise FttError(
-                "not a range of scales", expected="least < greatest, and a smaller tolerance",
+                "not a range of scales",
+                expected="least < greatest, and a smaller tolerance",
                 found=f"{self.low:g} to {self.high:g}, tolerance {self.tolerance:g}",
-            )  # fmt: skip
+            )
 
 
 def _optimize() -> Any:
-    """SciPy's optimisers.
+    """SciPy's optimizers.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -68,9 +69,11 @@ def search_one(objective: Objective, limits: Range) -> None:
     best = grid[losses.index(min(losses))]
     bounds = (max(limits.low, best - width), min(limits.high, best + width))
     optimize.minimize_scalar(
-        lambda x: objective((float(x),)), bounds=bounds, method="bounded",
+        lambda x: objective((float(x),)),
+        bounds=bounds,
+        method="bounded",
         options={"xatol": limits.tolerance},
-    )  # fmt: skip
+    )
 
 
 def search_several(objective: Objective, count: int, limits: Range) -> None:
@@ -79,18 +82,22 @@ def search_several(objective: Objective, count: int, limits: Range) -> None:
     start = min(max(1.0, limits.low), limits.high)
     corners = [[start] * count]
     step = (limits.high - limits.low) / STEPS
-    for place in range(count):
+    for number in range(count):
         corner = [start] * count
-        corner[place] += -step if start + step > limits.high else step
+        corner[number] += -step if start + step > limits.high else step
         corners.append(corner)
     optimize.minimize(
-        lambda x: objective(tuple(float(v) for v in x)), corners[0], method="Nelder-Mead",
+        lambda x: objective(tuple(float(v) for v in x)),
+        corners[0],
+        method="Nelder-Mead",
         bounds=[(limits.low, limits.high)] * count,
         options={
-            "initial_simplex": corners, "xatol": limits.tolerance, "fatol": 1e-4,
+            "initial_simplex": corners,
+            "xatol": limits.tolerance,
+            "fatol": 1e-4,
             "maxfev": 30 * count,
         },
-    )  # fmt: skip
+    )
 
 
 def rounded(scales: Sequence[float], limits: Range) -> Scales:

@@ -14,11 +14,11 @@ from ftt_hub.artifact.manifest import read_config
 from ftt_hub.checkpoint.resolve import model_folder
 from ftt_hub.errors import FttError
 from ftt_hub.loss import Estimate, HeldOutText, Loss, mean_difference, measure, read_text
-from ftt_hub.registry.open import open_adapter
+from ftt_hub.registry.open import AdapterLike, open_adapter
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.refs import parse_ref
 from ftt_hub.transfer.live.arrangement import Arrangement
-from ftt_hub.transfer.live.methods import Opened
 from ftt_hub.transfer.tokenizer import load_tokenizer
 from ftt_hub.tuning.search import Range, Scales, rounded, search_one, search_several
 
@@ -30,7 +30,7 @@ DEFAULT_TOKENS = 20_000
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         adapters: Labels, in the order of the scales.
@@ -38,12 +38,12 @@ class TuneResult:
         target: Label of the target.
         text: Name of the text.
         tokens: Scored tokens.
-        limits: Where was looked.
-        scales: The best.
-        loss: Nats per token there, with its interval.
-        against_one: Loss at the best less loss at all scales one, paired by window.
-        against_zero: Loss at the best less the target's own.
-        curve: (scales, nats per token) of all that was tried, in that order.
+        limits: The range searched.
+        scales: The best scales, one per adapter.
+        loss: Loss at the best scales in nats per token, with its interval.
+        against_one: Loss at the best scales minus loss at scale 1, paired by window.
+        against_zero: Loss at the best scales minus the loss of the target alone.
+        curve: (scales, nats per token) of all trials, in their order.
     """
 
     adapters: tuple[str, ...]
@@ -60,10 +60,10 @@ class TuneResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know before he believes it."""
+        """What a user should know before relying on the result."""
         notes = [
-            f"the scale was chosen on {self.text}: its loss there is a little too good, and other "
-            "text may want another scale"
+            f"the scale was chosen on {self.text}: its loss there is a little too low, and other "
+            "text may need another scale"
         ]
         edges = (self.limits.low, self.limits.high)
         if any(min(abs(s - e) for e in edges) <= self.limits.tolerance for s in self.scales):
@@ -75,7 +75,7 @@ class TuneResult:
         return tuple(notes)
 
     def to_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """JSON-ready form."""
         return {
             "adapters": list(self.adapters),
             "target": self.target,
@@ -91,14 +91,14 @@ class TuneResult:
 
 
 def tune(
-    adapters: str | Path | Opened | Sequence[str | Path | Opened],
-    target: str | Path | PreTrainedModel,
-    text: str | Path,
+    adapters: AdapterLike | Sequence[AdapterLike],
+    target: PathLike | PreTrainedModel,
+    text: PathLike,
     *,
     limits: Range | None = None,
     tokens: int | None = DEFAULT_TOKENS,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    registry: str | Path | None = None,
+    registry: PathLike | None = None,
     device: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -113,13 +113,13 @@ def tune(
         target: m_t, a folder or Hub reference, or a causal language model in memory, which is as
             it was afterwards.
         text: Held-out text (`ftt_hub.loss.read_text`).
-        limits: Where to look; default 0 to 2.
-        tokens: Stop reading the text once so many tokens are scored.
-        tokenizer: Of the text; default the first adapter's, else the target's.
+        limits: The range to search; default 0 to 2.
+        tokens: Number of scored tokens of the text to use.
+        tokenizer: Tokenizer for the text; default the first adapter's, else the target's.
         registry: ``"hf"`` or a folder.
-        device: Where a target named by reference goes; default the GPU if there is one.
-        force: Go on in spite of a rejection.
-        progress: Watches; a unit is a window of text.
+        device: Torch device for a target named by reference; default the GPU if there is one.
+        force: Continue although the target is rejected.
+        progress: Receives progress events in windows of text; default: none.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -144,14 +144,14 @@ def tune(
         return trials.search(opened, label)
 
 
-def _opened(item: str | Path | Opened, registry: str | Path | None, stack: ExitStack) -> Adapter:
+def _opened(item: AdapterLike, registry: PathLike | None, stack: ExitStack) -> Adapter:
     if isinstance(item, str | Path):
         return stack.enter_context(open_adapter(item, registry=registry))
     return item.opened
 
 
 def _model(
-    target: str | Path | PreTrainedModel, device: str | None
+    target: PathLike | PreTrainedModel, device: str | None
 ) -> tuple[PreTrainedModel, str, str | None]:
     """The model, its label, and where its tokenizer lies."""
     if not isinstance(target, str | Path):
@@ -166,7 +166,7 @@ def _model(
     return model.to(chosen), label, str(folder)  # type: ignore[arg-type]
 
 
-def write_recommendations(result: TuneResult, adapters: Sequence[str | Path]) -> list[Path]:
+def write_recommendations(result: TuneResult, adapters: Sequence[PathLike]) -> list[Path]:
     """Write each best scale into the card of its adapter's folder.
 
     Raises:
@@ -178,9 +178,10 @@ def write_recommendations(result: TuneResult, adapters: Sequence[str | Path]) ->
         ref = parse_ref(text)
         if ref.folder is None or read_config(ref.folder).content_digest != digest:
             raise FttError(
-                "a recommended scale is written into the card of a local folder", where=text,
+                "a recommended scale is written into the card of a local folder",
+                where=text,
                 hint="Pull the adapter, tune that folder with --write, and push it again.",
-            )  # fmt: skip
+            )
         folders.append(ref.folder)
     gain = max(0.0, -result.against_one.value)
     for folder, scale in zip(folders, result.scales, strict=True):
@@ -194,7 +195,7 @@ def _named(target: str) -> str:
 
 
 class _Trials:
-    """Losses by scales, each measured once."""
+    """Losses by scales; each is measured once."""
 
     def __init__(
         self,
@@ -209,11 +210,11 @@ class _Trials:
         self._losses: dict[Scales, Loss] = {}
 
     def measured(self, scales: Sequence[float]) -> Loss:
-        """The loss at some scales."""
+        """The loss at these scales."""
         key = rounded(scales, self._limits)
         if key not in self._losses:
             named = ", ".join(f"{scale:g}" for scale in key)
-            self._progress.start(f"scale {named}", len(self._text.windows))
+            self._progress.start(f"scale {named}", len(self._text.windows), "windows")
             moved = self._arrangement.moves_rows  # then its tokens need their rows at scale 0 too
             self._arrangement.set([scale if scale or moved else None for scale in key])
             self._losses[key] = measure(
@@ -223,7 +224,7 @@ class _Trials:
         return self._losses[key]
 
     def search(self, adapters: Sequence[Adapter], target: str) -> TuneResult:
-        """All of it."""
+        """Search the best scales of the adapters on a target."""
         count = len(adapters)
         zero, one = self.measured([0.0] * count), self.measured([1.0] * count)
 
@@ -239,9 +240,13 @@ class _Trials:
         return TuneResult(
             tuple(adapter.label for adapter in adapters),
             tuple(adapter.config.content_digest for adapter in adapters),
-            target, self._text.label, self._text.tokens,
-            self._limits, scales, best.estimate(),
+            target,
+            self._text.label,
+            self._text.tokens,
+            self._limits,
+            scales,
+            best.estimate(),
             mean_difference(best.nats, one.nats, one.tokens),
             mean_difference(best.nats, zero.nats, zero.tokens),
             tuple((key, loss.mean) for key, loss in self._losses.items()),
-        )  # fmt: skip
+        )

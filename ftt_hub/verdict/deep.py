@@ -137,7 +137,9 @@ def measure_losses(
         findings = [check_language(text.sample, adapter.config.languages)]
         watcher = progress or Silent()
         scales = tuple(sorted({0.0, 1.0, *options.scales}))
-        watcher.start("measuring losses", len(text.windows) * (len(scales) + 2 + len(PATH)))
+        watcher.start(
+            "measuring losses", len(text.windows) * (len(scales) + 2 + len(PATH)), "windows"
+        )
         runner = Runner(adapter, text, options.device, force, watcher.advance)
         with anchored(adapter, base.checkpoint, source):
             curve = runner.along_scale(base, scales)

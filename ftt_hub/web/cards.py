@@ -44,7 +44,7 @@ def card_html(card: bytes) -> str:
 
 
 def _tame(tokens: Sequence[Token]) -> None:
-    """Links open elsewhere and tell nobody where from; headings go below those of the page."""
+    """Open links in a new tab without a referrer; put headings below those of the page."""
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1:]) + 2, _DEEPEST)}"
@@ -59,18 +59,18 @@ def _tame(tokens: Sequence[Token]) -> None:
 def _without_pictures(tokens: Sequence[Token]) -> list[Token]:
     from markdown_it.token import Token
 
-    found: list[Token] = []
+    kept: list[Token] = []
     inside = 0  # a link within a link is no link
     for token in tokens:
         inside += token.nesting if token.type.startswith("link_") else 0
         if token.type != "image":
-            found.append(token)
+            kept.append(token)
             continue
         address: Any = token.attrGet("src") or ""
         text = Token("text", "", 0, content=f"[picture: {token.content or address}]")
         if inside:
-            found.append(text)
+            kept.append(text)
         else:
             start = Token("link_open", "a", 1, attrs={"href": address})
-            found += [start, text, Token("link_close", "a", -1)]
-    return found
+            kept += [start, text, Token("link_close", "a", -1)]
+    return kept

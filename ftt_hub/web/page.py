@@ -1,4 +1,4 @@
-"""The page: Gradio's fields for what to look for, our own markup for what was found.
+"""The page: Gradio's fields for the search, our own markup for the results.
 
 Imports Gradio: `server.require_extra` comes first.
 """
@@ -13,18 +13,29 @@ import gradio as gr
 from fastapi import FastAPI
 
 from ftt_hub.catalogue.browse import SORTS, browse_page
-from ftt_hub.catalogue.info import info
+from ftt_hub.catalogue.listed import listed_adapter
 from ftt_hub.errors import FttError, RefError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.support.refs import is_repository_name
 from ftt_hub.web import views
+from ftt_hub.web.cards import card_html
+from ftt_hub.web.heat import heat_map
 from ftt_hub.web.selection import MAX_TEXT, PAGE_ROWS, Selection
 from ftt_hub.web.shelf import Facets, Shelf
 
 HERE = Path(__file__).parent
 TITLE = "Transfer adapters"
 _ORDERS = dict(zip(SORTS, ("Name", "Updated", "Downloads", "Likes", "Size"), strict=True))
-_FIELDS = ("search", "language", "source_base", "dataset", "license", "sort", "deprecated",
-           "target")  # fmt: skip
+_FIELDS = (
+    "search",
+    "language",
+    "source_base",
+    "dataset",
+    "license",
+    "sort",
+    "deprecated",
+    "target",
+)
 _EMPTY = Facets({}, {}, {}, {})
 
 
@@ -53,20 +64,27 @@ class Browser:
             known = self.shelf.summaries()
             try:
                 self._check(selection.target)
-                return views.results(self._page(selection, known, selection.target), selection)
+                page = self._page(selection, known, selection.target)
+                return views.results(page, selection, PAGE_ROWS)
             except FttError as error:
                 if not selection.target:
                     raise
                 trouble = error
-            return views.results(self._page(selection, known, ""), selection, trouble)
+            page = self._page(selection, known, "")
+            return views.results(page, selection, PAGE_ROWS, trouble)
         except FttError as error:
             return views.failure(error, "The registry does not answer")
 
     def _page(self, selection: Selection, known: Any, target: str) -> Any:
         return browse_page(
-            selection.query(), target=target or None, registry=self.shelf.registry,
-            sort=selection.sort, limit=PAGE_ROWS, page=selection.page, known=known,
-        )  # fmt: skip
+            selection.query(),
+            target=target or None,
+            registry=self.shelf.registry,
+            sort=selection.sort,
+            limit=PAGE_ROWS,
+            page=selection.page,
+            known=known,
+        )
 
     def adapter(self, name: str, version: str, target: str) -> str:
         """The page of one adapter."""
@@ -78,11 +96,21 @@ class Browser:
                 trouble, target = error, ""
             if not is_repository_name(name):
                 raise RefError("not an adapter's name", where=name[:MAX_TEXT])
-            found = info(
-                name, version=version or None, target=target or None,
-                registry=self.shelf.registry, known=self.shelf.summaries(),
-            )  # fmt: skip
-            return views.adapter(found, target, trouble)
+            description = listed_adapter(
+                name,
+                version=version or None,
+                target=target or None,
+                registry=self.shelf.registry,
+                known=self.shelf.summaries(),
+            )
+            card, norms = description.notes.card, description.norms
+            return views.adapter(
+                description,
+                target,
+                None if card is None else card_html(card),
+                None if norms is None else heat_map(norms),
+                trouble,
+            )
         except FttError as error:
             return views.failure(error, "This adapter cannot be shown", back="?")
 
@@ -95,9 +123,9 @@ class Browser:
 
 
 def _choices(title: str, counts: dict[str, int], chosen: str) -> list[tuple[str, str]]:
-    held = [(f"{value}  ({count})", value) for value, count in counts.items()]
+    known = [(f"{value}  ({count})", value) for value, count in counts.items()]
     extra = [(chosen, chosen)] if chosen and chosen not in counts else []
-    return [(title, ""), *held, *extra]
+    return [(title, ""), *known, *extra]
 
 
 def build(browser: Browser) -> gr.Blocks:
@@ -139,21 +167,28 @@ def build(browser: Browser) -> gr.Blocks:
         )
         with gr.Column(visible=False, elem_id="ftt-filters") as filters:
             fields = _fields()
-        found = gr.HTML(
+        results = gr.HTML(
             '<p class="ftt-wait" role="status">Looking at the registry…</p>',
             elem_id="ftt-found",
             apply_default_css=False,
         )
         quiet: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 8}
-        page.load(opened, None, [filters, found, *fields], show_progress="hidden", **quiet).then(
+        page.load(opened, None, [filters, results, *fields], show_progress="hidden", **quiet).then(
             None, None, None, js="() => fttHub.opened()", **quiet
         )
         search, *drops, target = fields
         triggers = [search.change, target.submit, target.blur, *(field.input for field in drops)]
         gr.on(
-            triggers, changed, fields, found, trigger_mode="always_last", preprocess=False,
-            show_progress="hidden", js="(...values) => fttHub.remember(values)", **quiet,
-        )  # fmt: skip
+            triggers,
+            changed,
+            fields,
+            results,
+            trigger_mode="always_last",
+            preprocess=False,
+            show_progress="hidden",
+            js="(...values) => fttHub.remember(values)",
+            **quiet,
+        )
     return page
 
 
@@ -165,13 +200,20 @@ def _fields() -> list[Any]:
 
     with gr.Row(elem_classes="ftt-row ftt-first"):
         search = gr.Textbox(
-            value="", label="Search", info="Name, base, language, data",
-            max_length=MAX_TEXT, elem_id="ftt-search", lines=1,
-        )  # fmt: skip
+            value="",
+            label="Search",
+            info="Name, base, language, data",
+            max_length=MAX_TEXT,
+            elem_id="ftt-search",
+            lines=1,
+        )
         target = gr.Textbox(
-            label="Target model", info="Which adapters fit it? For example org/newer-base",
-            max_length=MAX_TEXT, elem_id="ftt-target", lines=1,
-        )  # fmt: skip
+            label="Target model",
+            info="Which adapters fit it? For example org/newer-base",
+            max_length=MAX_TEXT,
+            elem_id="ftt-target",
+            lines=1,
+        )
     with gr.Row(elem_classes="ftt-row ftt-second"):
         drops = [
             drop("Language", "Any language"),
@@ -179,22 +221,24 @@ def _fields() -> list[Any]:
             drop("Training data", "Any dataset"),
             drop("Licence", "Any licence"),
             gr.Dropdown(
-                [(title, name) for name, title in _ORDERS.items()], value="name",
-                label="Sort by", min_width=120,
+                [(title, name) for name, title in _ORDERS.items()],
+                value="name",
+                label="Sort by",
+                min_width=120,
             ),
             gr.Checkbox(label="Deprecated too", elem_id="ftt-deprecated", min_width=120),
-        ]  # fmt: skip
+        ]
     return [search, *drops, target]
 
 
-def application(registry: str | Path | None = None, *, folders: bool = False) -> FastAPI:
+def application(registry: PathLike | None = None, *, folders: bool = False) -> FastAPI:
     """The page as an ASGI application, for a server.
 
     Args:
         registry: ``"hf"`` or a folder.
         folders: Whether a target may be a folder of this machine; never where strangers come.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's client tells every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's client logs every request
     page = build(Browser(Shelf(registry), folders=folders))
     fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
     mono = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

@@ -1,4 +1,4 @@
-"""What a visitor asks for, as the page's address holds it: every view can be linked to."""
+"""A visitor's search, as the page's address holds it: every view can be linked to."""
 
 from __future__ import annotations
 

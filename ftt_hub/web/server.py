@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 from ftt_hub.errors import FttError, MissingExtraError
+from ftt_hub.support.paths import PathLike
 from ftt_hub.web.shields import LOOPBACK, only_hosts, shielded
 
 HOST, PORT = "127.0.0.1", 7860
@@ -33,7 +33,7 @@ def serve(
     *,
     host: str = HOST,
     port: int = PORT,
-    registry: str | Path | None = None,
+    registry: PathLike | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
@@ -45,7 +45,7 @@ def serve(
         host: Address to listen on.
         port: Port; 0 for any free one.
         registry: ``"hf"`` or a folder.
-        ready: Told the page's address as soon as it can be opened.
+        ready: Called with the page's address as soon as it can be opened.
 
     Raises:
         MissingExtraError: The extra `web` is not installed.

@@ -7,18 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ftt_hub.catalogue.browse import told
 from ftt_hub.registry.abc import Facts, Summary
 from ftt_hub.registry.choose import choose_registry
+from ftt_hub.support.paths import PathLike
 
 SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Facets:
-    """What can be filtered by: value → adapters that have it, the most frequent first."""
+    """The values to filter by: value → number of adapters that have it, most frequent first."""
 
     languages: dict[str, int]
     source_bases: dict[str, int]
@@ -32,28 +32,28 @@ def _counted(values: Iterable[str]) -> dict[str, int]:
 
 
 def facets_of(facts: Iterable[Facts]) -> Facets:
-    """What a number of adapters can be filtered by."""
-    held = list(facts)
+    """Count the values of some adapters."""
+    known = list(facts)
     return Facets(
-        _counted(tag.lower() for f in held for tag in set(f.languages)),
-        _counted(f.source_base for f in held),
-        _counted(dataset for f in held for dataset in set(f.datasets)),
-        _counted(f.license or "" for f in held),
+        _counted(tag.lower() for f in known for tag in set(f.languages)),
+        _counted(f.source_base for f in known),
+        _counted(dataset for f in known for dataset in set(f.datasets)),
+        _counted(f.license or "" for f in known),
     )
 
 
 class Shelf:
-    """A registry and what it listed last.
+    """A registry and its last listing.
 
     Args:
         registry: ``"hf"`` or a folder; default `FTT_HUB_REGISTRY`, else the Hub.
-        seconds: How long a listing is good.
+        seconds: How long a listing is used.
     """
 
-    def __init__(self, registry: str | Path | None, seconds: float = SECONDS) -> None:
+    def __init__(self, registry: PathLike | None, seconds: float = SECONDS) -> None:
         self.registry, self._seconds = registry, seconds
         self._lock = threading.Lock()
-        self._held: tuple[Summary, ...] = ()
+        self._summaries: tuple[Summary, ...] = ()
         self._until = 0.0
 
     def summaries(self) -> tuple[Summary, ...]:
@@ -65,12 +65,12 @@ class Shelf:
         with self._lock:  # visitors who come at once wait for one listing
             if time.monotonic() >= self._until:
                 listed = choose_registry(self.registry).summaries()
-                self._held = tuple(told(listed, registry=self.registry))
+                self._summaries = tuple(told(listed, registry=self.registry))
                 self._until = time.monotonic() + self._seconds
-            return self._held
+            return self._summaries
 
     def facets(self) -> Facets:
-        """What its adapters can be filtered by.
+        """The values that its adapters can be filtered by.
 
         Raises:
             HubError: The Hub does not answer.

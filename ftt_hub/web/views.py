@@ -1,6 +1,6 @@
 """The page's parts as HTML: the list of adapters, one adapter, and what went wrong.
 
-The templates escape every value; only `cards.card_html` gives markup of its own.
+The templates escape every value; only a card, which `cards.card_html` has made safe, is markup.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftt_hub.catalogue.browse import BrowseEntry, Page, stored_bytes
-from ftt_hub.catalogue.info import AdapterInfo
 from ftt_hub.errors import FttError
 from ftt_hub.support.findings import CompatibilityReport
-from ftt_hub.web.cards import card_html
-from ftt_hub.web.heat import heat_map
-from ftt_hub.web.selection import PAGE_ROWS, Selection
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from ftt_hub.catalogue.listed import ListedAdapter
+    from ftt_hub.web.heat import HeatMap
+    from ftt_hub.web.selection import Selection
 
 FITS = {
     "accepted": ("✓", "Compatible"),
@@ -38,9 +38,12 @@ def _templates() -> Environment:
 
     folder = Path(__file__).parent
     made = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters.update(size=size, day=day, figure=figure, breakable=breakable)
     made.globals["fits"] = FITS
     return made
@@ -85,10 +88,14 @@ def _row(entry: BrowseEntry, selection: Selection) -> dict[str, object]:
         why = [] if report.status == "accepted" else reasons(report)
         fit = {"status": str(report.status.value), "reasons": why}
     return {
-        "listing": entry.listing, "config": config, "namespace": namespace, "name": name,
-        "bytes": stored_bytes(entry.listing), "fit": fit,
+        "listing": entry.listing,
+        "config": config,
+        "namespace": namespace,
+        "name": name,
+        "bytes": stored_bytes(entry.listing),
+        "fit": fit,
         "address": _address_of(entry.listing.name, selection.target),
-    }  # fmt: skip
+    }
 
 
 def _address_of(name: str, target: str) -> str:
@@ -97,21 +104,31 @@ def _address_of(name: str, target: str) -> str:
     return "?" + urlencode({"adapter": name, **({"target": target} if target else {})}, safe="/")
 
 
-def results(page: Page, selection: Selection, trouble: FttError | None = None) -> str:
+def results(
+    page: Page, selection: Selection, page_rows: int, trouble: FttError | None = None
+) -> str:
     """The list.
 
     Args:
-        page: What was found.
-        selection: What was asked for.
+        page: The adapters to list.
+        selection: The filters, order and target.
+        page_rows: Adapters per page.
         trouble: Why the target could not be checked.
     """
-    pages = max(1, -(-page.total // PAGE_ROWS))
-    return _templates().get_template("results.html").render(
-        rows=[_row(entry, selection) for entry in page.entries],
-        total=page.total, pages=pages, selection=selection, trouble=trouble,
-        counted=any(entry.listing.downloads is not None for entry in page.entries),
-        checked=any(entry.compatibility is not None for entry in page.entries),
-    )  # fmt: skip
+    pages = max(1, -(-page.total // page_rows))
+    return (
+        _templates()
+        .get_template("results.html")
+        .render(
+            rows=[_row(entry, selection) for entry in page.entries],
+            total=page.total,
+            pages=pages,
+            selection=selection,
+            trouble=trouble,
+            counted=any(entry.listing.downloads is not None for entry in page.entries),
+            checked=any(entry.compatibility is not None for entry in page.entries),
+        )
+    )
 
 
 def failure(error: FttError, title: str, back: str | None = None) -> str:
@@ -144,7 +161,7 @@ def _verdict(commit: str, data: bytes, digest: str) -> dict[str, str] | None:
     }
 
 
-def snippets(description: AdapterInfo, target: str) -> Sequence[tuple[str, str, str]]:
+def snippets(description: ListedAdapter, target: str) -> Sequence[tuple[str, str, str]]:
     """How to load it: id, title and text of each."""
     listing = description.listing
     name, revision = listing.name, listing.revision
@@ -173,24 +190,41 @@ def _word(text: str) -> str:
     return quote(text)
 
 
-def adapter(description: AdapterInfo, target: str, trouble: FttError | None = None) -> str:
+def adapter(
+    description: ListedAdapter,
+    target: str,
+    card: str | None,
+    heat: HeatMap | None,
+    trouble: FttError | None = None,
+) -> str:
     """The page of one adapter.
 
     Args:
-        description: What is known of it.
+        description: The adapter.
         target: Model it was checked against, empty without one.
+        card: Its card as safe HTML.
+        heat: The map of its norms.
         trouble: Why the target could not be checked.
     """
     listing, report = description.listing, description.compatibility
-    card, digest = description.notes.card, listing.config.content_digest
+    digest = listing.config.content_digest
     records = [_verdict(*item, digest) for item in description.notes.verified.items()]
-    return _templates().get_template("adapter.html").render(
-        listing=listing, config=listing.config, bytes=stored_bytes(listing),
-        versions=description.versions, evaluations=description.evaluations,
-        verified=[record for record in records if record is not None],
-        card=None if card is None else card_html(card),
-        heat=None if description.norms is None else heat_map(description.norms),
-        report=report, target=target, trouble=trouble or description.problem,
-        snippets=snippets(description, target),
-        address=lambda version: f"{_address_of(listing.name, target)}&version={version}",
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("adapter.html")
+        .render(
+            listing=listing,
+            config=listing.config,
+            bytes=stored_bytes(listing),
+            versions=description.versions,
+            evaluations=description.evaluations,
+            verified=[record for record in records if record is not None],
+            card=card,
+            heat=heat,
+            report=report,
+            target=target,
+            trouble=trouble or description.problem,
+            snippets=snippets(description, target),
+            address=lambda version: f"{_address_of(listing.name, target)}&version={version}",
+        )
+    )

@@ -82,8 +82,10 @@ def test_pages_are_disjoint_and_whole(shelf: str) -> None:
     pages = [browse_page(Query(), registry=shelf, limit=1, page=n) for n in (1, 2, 3)]
     assert [p.total for p in pages] == [2, 2, 2]
     assert [[e.listing.name for e in p.entries] for p in pages] == [
-        ["org/other-sw"], ["org/tiny-tr"], [],
-    ]  # fmt: skip
+        ["org/other-sw"],
+        ["org/tiny-tr"],
+        [],
+    ]
 
 
 def test_deprecated_adapters_are_shown_on_request(shelf: str) -> None:
@@ -97,8 +99,9 @@ def test_a_target_colours_the_rows(
 ) -> None:
     for target in (str(family.target), "org/target"):
         client.commit("org/target", {p.name: p.read_bytes() for p in family.target.iterdir()})
-        found = {e.listing.name: e.compatibility for e in ftt_hub.browse(
-            registry=shelf, target=target)}  # fmt: skip
+        found = {
+            e.listing.name: e.compatibility for e in ftt_hub.browse(registry=shelf, target=target)
+        }
         fits = {name: report.status for name, report in found.items() if report is not None}
         assert fits == {"org/other-sw": "warned", "org/tiny-tr": "accepted"}
 
@@ -170,9 +173,14 @@ def test_a_hostile_card_hurts_nobody_else(client: HubServer, first: Path, text: 
 
 
 HOSTILE_MANIFESTS = [
-    b"", b"[]", b"null", b"\x00" * 70_000, b'{"peft_type": "TRANSFER"}', b"[" * 60_000,
+    b"",
+    b"[]",
+    b"null",
+    b"\x00" * 70_000,
+    b'{"peft_type": "TRANSFER"}',
+    b"[" * 60_000,
     b'{"peft_type": "TRANSFER", "files": {"../../x": {"size": 1, "sha256": "0"}}}',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("data", HOSTILE_MANIFESTS, ids=range(len(HOSTILE_MANIFESTS)))
@@ -197,8 +205,13 @@ def test_the_card_on_the_hub_carries_what_it_indexes(client: HubServer, first: P
     assert (front["license"], front["datasets"]) == ("apache-2.0", ["org/corpus", "org/more"])
     assert front["ftt_hub"] == {"versions": ["v1.0.0"]}
     tags = client._repo("org/tiny-tr").head.tags
-    assert {"ftt-hub", "tr", "license:apache-2.0", "dataset:org/corpus",
-            "base_model:adapter:org/base-v1"} <= set(tags)  # fmt: skip
+    assert {
+        "ftt-hub",
+        "tr",
+        "license:apache-2.0",
+        "dataset:org/corpus",
+        "base_model:adapter:org/base-v1",
+    } <= set(tags)
     assert "your-namespace" not in body
 
 

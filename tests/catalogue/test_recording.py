@@ -62,8 +62,9 @@ def test_a_record_in_a_folder_leaves_the_content_as_it_is(
     [line] = [x for x in card.splitlines() if x.startswith("| target |")]
     assert "ftt-hub 0." in line
     assert "distance 0.05" in line
-    assert {p.name: p.read_bytes() for p in folder.iterdir()
-            if p.name not in ("README.md", "verified")} == before  # fmt: skip
+    assert {
+        p.name: p.read_bytes() for p in folder.iterdir() if p.name not in ("README.md", "verified")
+    } == before
     check_adapter(folder)
 
 
@@ -183,8 +184,10 @@ def test_rank_puts_the_nearest_first_and_strangers_last(
     seed(client, "org/source", family.source)
     found = rank("org/source", language="tr")
     assert [entry.name for entry in found] == [
-        "org/near@v1.0.0", "org/far@v1.0.0", "org/lost@v1.0.0",
-    ]  # fmt: skip
+        "org/near@v1.0.0",
+        "org/far@v1.0.0",
+        "org/lost@v1.0.0",
+    ]
     assert found[0].reason.startswith("identical")
     assert "unrelated" in found[2].reason
     assert rank("org/source", language="de")
@@ -201,9 +204,13 @@ def test_rank_with_a_text_lets_the_loss_decide(
     text = TextOptions(tmp_path / "t.txt", 200, 32, (1.0,))
     found = rank(family.target, text=text, registry=place)
     assert all(entry.report.depth == "loss" for entry in found if entry.report.status != "rejected")
-    gains = [e.report.loss.best_gain.value for e in found
-             if isinstance(e.report, Verdict) and e.report.loss is not None
-             and e.report.status != "rejected"]  # fmt: skip
+    gains = [
+        e.report.loss.best_gain.value
+        for e in found
+        if isinstance(e.report, Verdict)
+        and e.report.loss is not None
+        and e.report.status != "rejected"
+    ]
     assert gains == sorted(gains, reverse=True)
     code, output = run("rank", "--target", family.target, "--registry", place, "--json")
     assert code == 0

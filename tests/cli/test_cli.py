@@ -26,8 +26,20 @@ def run(*arguments: object, cwd: Path | None = None) -> Done:
 @pytest.fixture(scope="module")
 def adapter(family: TinyFamily, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "a"
-    done = run("extract", family.source, family.tuned, out, "--language", "tr", "--license", "mit",
-               "--source-id", "org/base", "--fine-tuned-id", "me/tuned")  # fmt: skip
+    done = run(
+        "extract",
+        family.source,
+        family.tuned,
+        out,
+        "--language",
+        "tr",
+        "--license",
+        "mit",
+        "--source-id",
+        "org/base",
+        "--fine-tuned-id",
+        "me/tuned",
+    )
     assert done.returncode == 0, done.stderr
     return out
 

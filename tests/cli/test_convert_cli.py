@@ -68,8 +68,18 @@ def assert_one_line(done: Done, code: int, *parts: str) -> None:
 def test_a_lora_goes_in_and_its_factors_come_out(
     run: Run, family: TinyFamily, lora: Path, tmp_path: Path
 ) -> None:
-    done = run("convert", "from-peft", lora, tmp_path / "a", "--base", family.source,
-               "--language", "tr", "--license", "mit")  # fmt: skip
+    done = run(
+        "convert",
+        "from-peft",
+        lora,
+        tmp_path / "a",
+        "--base",
+        family.source,
+        "--language",
+        "tr",
+        "--license",
+        "mit",
+    )
     assert (done.code, done.out.count("\n")) == (0, 1)
     assert "6 tensors changed" in done.out
     back = run("convert", "to-lora", tmp_path / "a", tmp_path / "lora", "--rank", 8)
@@ -84,8 +94,17 @@ def test_a_lora_goes_in_and_its_factors_come_out(
 def test_exact_is_peft_bit_for_bit_and_json_is_the_manifest(
     run: Run, family: TinyFamily, lora: Path, tmp_path: Path
 ) -> None:
-    done = run("convert", "from-peft", lora, tmp_path / "a", "--base", family.source,
-               "--codec", "exact", "--json")  # fmt: skip
+    done = run(
+        "convert",
+        "from-peft",
+        lora,
+        tmp_path / "a",
+        "--base",
+        family.source,
+        "--codec",
+        "exact",
+        "--json",
+    )
     value = json.loads(done.out)
     assert (value["codec"]["id"], value["fidelity"]["exact"]) == ("exact", True)
     assert value["x-peft"]["peft_type"] == "LORA"

@@ -54,8 +54,9 @@ def test_a_session_from_push_to_deprecate(
     name = "org/tiny-tr"
     empty = shell("browse")
     assert (empty.stdout, empty.stderr) == (
-        "", "no adapter here yet; publish the first one: ftt-hub push FOLDER NAMESPACE/NAME\n",
-    )  # fmt: skip
+        "",
+        "no adapter here yet; publish the first one: ftt-hub push FOLDER NAMESPACE/NAME\n",
+    )
     plan = shell("push", first, name, "--version", "1.0.0", "--dry-run")
     assert "adapter_model.safetensors" in plan.stdout
     assert "nothing was sent" in plan.stderr

@@ -25,8 +25,8 @@ from models import (
 
 import ftt_hub
 from ftt_hub.codecs.lossy.dither import uniforms
-from ftt_hub.combining.statistics import kept, magnitudes_at
 from ftt_hub.extraction.builder import Provenance
+from ftt_hub.tensors.order_statistics import kept, magnitudes_at
 
 State = dict[str, torch.Tensor]
 Reference = Callable[[list[State]], State]
@@ -39,10 +39,19 @@ def three(family: TinyFamily, tmp_path_factory: pytest.TempPathFactory) -> list[
     base = random_state(0)
     language = save_model(root / "f1", drifted(base, 5, 0.02))
     skill = save_model(root / "f2", drifted(base, 6, 0.01), dtype=torch.float32)
-    ftt_hub.extract(family.source, family.tuned, root / "instruct",
-                    provenance=Provenance(languages=["en"], license="apache-2.0"))  # fmt: skip
-    ftt_hub.extract(family.source, language, root / "language", codec="quantized",
-                    provenance=Provenance(languages=["tr"], license="cc-by-nc-4.0"))  # fmt: skip
+    ftt_hub.extract(
+        family.source,
+        family.tuned,
+        root / "instruct",
+        provenance=Provenance(languages=["en"], license="apache-2.0"),
+    )
+    ftt_hub.extract(
+        family.source,
+        language,
+        root / "language",
+        codec="quantized",
+        provenance=Provenance(languages=["tr"], license="cc-by-nc-4.0"),
+    )
     ftt_hub.extract(family.source, skill, root / "skill")
     return [root / "instruct", root / "language", root / "skill"]
 
@@ -166,16 +175,24 @@ def slerp(t: float) -> Reference:
         ("slerp", {}, [1.0, 1.0], slerp(0.5)),
         ("slerp", {"t": 0.2}, [1.0, 1.0], slerp(0.2)),
     ],
-)  # fmt: skip
+)
 def test_a_merged_checkpoint_is_the_reference_rounded_once(
-    family: TinyFamily, three: list[Path], tmp_path: Path,
-    method: str, parameters: dict[str, Any], weights: list[float], reference: Reference,
-) -> None:  # fmt: skip
+    family: TinyFamily,
+    three: list[Path],
+    tmp_path: Path,
+    method: str,
+    parameters: dict[str, Any],
+    weights: list[float],
+    reference: Reference,
+) -> None:
     chosen = three[: len(weights)]
     ftt_hub.combine(
-        list(zip(chosen, weights, strict=True)), tmp_path / "out", method=method,
-        parameters=parameters, target=family.target,
-    )  # fmt: skip
+        list(zip(chosen, weights, strict=True)),
+        tmp_path / "out",
+        method=method,
+        parameters=parameters,
+        target=family.target,
+    )
     expected = added_to(family.target, reference([deltas_of(folder) for folder in chosen]))
     for name, tensor in load_state(tmp_path / "out").items():
         assert torch.equal(tensor, expected[name]), name
@@ -187,9 +204,12 @@ def test_dare_is_the_reference_on_the_same_random_numbers(
     family: TinyFamily, three: list[Path], tmp_path: Path, method: str, drop: float
 ) -> None:
     ftt_hub.combine(
-        three, tmp_path / "out", method=method, parameters={"drop": drop, "seed": 7},
+        three,
+        tmp_path / "out",
+        method=method,
+        parameters={"drop": drop, "seed": 7},
         target=family.target,
-    )  # fmt: skip
+    )
     thinned = []
     for folder in three:
         adapter = ftt_hub.TransferAdapter.from_pretrained(folder)
@@ -335,16 +355,18 @@ def test_a_missing_tensor_is_a_zero_delta_and_is_named(family: TinyFamily, tmp_p
     state = random_state(0)
     extra = {"score.weight": torch.randn(3, 32)}
     source = save_model(tmp_path / "s", {**state, "extra.weight": torch.randn(4, 4)})
-    tuned = save_model(tmp_path / "f", {**drifted(state, 1, 0.01), **extra,
-                                        "extra.weight": torch.randn(4, 4)})  # fmt: skip
+    tuned = save_model(
+        tmp_path / "f", {**drifted(state, 1, 0.01), **extra, "extra.weight": torch.randn(4, 4)}
+    )
     ftt_hub.extract(family.source, family.tuned, tmp_path / "one")
     ftt_hub.extract(source, tuned, tmp_path / "two")
     result = ftt_hub.combine(
         [tmp_path / "one", tmp_path / "two"], tmp_path / "out", allow_different_bases=True
     )
     assert any("works as far as the two bases" in note for note in result.notes)
-    assert any("one knows nothing of 2 tensors" in note and "extra.weight" in note
-               for note in result.notes)  # fmt: skip
+    assert any(
+        "one knows nothing of 2 tensors" in note and "extra.weight" in note for note in result.notes
+    )
     found = deltas_of(tmp_path / "out")
     assert same_bits(found["score.weight"].bfloat16(), extra["score.weight"].bfloat16())
 

@@ -35,10 +35,14 @@ GOOD = "adapters:\n- adapter: a/b\n- adapter: c/d\n"
     [
         ("method: best\n" + GOOD, "line 1: unknown method 'best': expected one of linear, average"),
         (GOOD + "weights: [1]\n", "line 4: unknown key 'weights': expected method, parameters"),
-        ("method: ties\nparameters:\n  density: 0.2\n  desnity: 1\n" + GOOD,
-         "line 4: unknown key 'desnity': expected density, scale"),
-        ("parameters:\n  density: 0.2\n" + GOOD,
-         "line 2: unknown key 'density': expected none for this method"),
+        (
+            "method: ties\nparameters:\n  density: 0.2\n  desnity: 1\n" + GOOD,
+            "line 4: unknown key 'desnity': expected density, scale",
+        ),
+        (
+            "parameters:\n  density: 0.2\n" + GOOD,
+            "line 2: unknown key 'density': expected none for this method",
+        ),
         ("method: ties\nparameters: {density: 1.5}\n" + GOOD, "line 2: density: 1.5 is greater"),
         ("method: dare\nparameters: {drop: 1}\n" + GOOD, "line 2: drop: 1 is greater"),
         (GOOD + "  weigth: 1\n", "line 4: unknown key 'weigth': expected adapter, recipe, weight"),
@@ -60,7 +64,7 @@ GOOD = "adapters:\n- adapter: a/b\n- adapter: c/d\n"
         ("codec: {id: anchored}\n" + GOOD, "line 1: unknown id 'anchored'"),
         ("codec: {id: exact, bits: 1}\n" + GOOD, "codec exact is lossless and takes no limit"),
     ],
-)  # fmt: skip
+)
 def test_a_recipe_that_makes_no_sense_is_refused_with_its_line(
     tmp_path: Path, text: str, message: str
 ) -> None:
@@ -227,9 +231,11 @@ def test_a_greedy_soup_keeps_what_the_command_scores_higher(
     script = tmp_path / "score.py"
     script.write_text(SCORE.format(wanted=str(family.tuned / "model.safetensors")))
     result = ftt_hub.combine(
-        [tmp_path / "far", tmp_path / "near", pair[0]], tmp_path / "out", method="greedy_soup",
+        [tmp_path / "far", tmp_path / "near", pair[0]],
+        tmp_path / "out",
+        method="greedy_soup",
         parameters={"command": [sys.executable, str(script)], "score_on": str(family.source)},
-    )  # fmt: skip
+    )
     assert [parent["ref"] for parent in result.parents] == ["one"]
     assert result.soup is not None
     assert len(result.soup.tried) == 5
@@ -266,9 +272,12 @@ def test_a_scoring_command_that_fails_is_an_error(
 ) -> None:
     with pytest.raises(FttError, match=message):
         ftt_hub.combine(
-            list(pair), tmp_path / "out", method="greedy_soup", target=family.target,
+            list(pair),
+            tmp_path / "out",
+            method="greedy_soup",
+            target=family.target,
             parameters={"command": [sys.executable, "-c", code], "timeout": 0.5},
-        )  # fmt: skip
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -277,6 +286,9 @@ def test_a_scoring_command_that_is_not_there_is_an_error(
 ) -> None:
     with pytest.raises(FttError, match="cannot be run: found No such file"):
         ftt_hub.combine(
-            list(pair), tmp_path / "out", method="greedy_soup", target=family.target,
+            list(pair),
+            tmp_path / "out",
+            method="greedy_soup",
+            target=family.target,
             parameters={"command": ["no-such-command"]},
-        )  # fmt: skip
+        )

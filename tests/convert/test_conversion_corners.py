@@ -57,9 +57,14 @@ def assert_applies_as_merged(
 def gpt2(folder: Path) -> Path:
     torch.manual_seed(0)
     made = transformers.GPT2Config(
-        vocab_size=96, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=1,
+        vocab_size=96,
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=1,
         eos_token_id=2,
-    )  # fmt: skip
+    )
     transformers.GPT2LMHeadModel(made).bfloat16().save_pretrained(folder)
     return folder
 
@@ -71,9 +76,13 @@ def test_conv1d_layers_that_store_inputs_by_outputs_convert_both_ways(
     base = gpt2(tmp_path / "base")
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     lora = adapted(
-        model, tmp_path / "peft", task_type="CAUSAL_LM", r=4, fan_in_fan_out=True,
+        model,
+        tmp_path / "peft",
+        task_type="CAUSAL_LM",
+        r=4,
+        fan_in_fan_out=True,
         target_modules=["c_attn", "c_fc"],
-    )  # fmt: skip
+    )
     made = ftt_hub.convert_from_peft(lora, tmp_path / "out", base=base, codec=codec)
     stored = {e.codec for e in made.opened.container.entries.values() if e.slot is not None}
     assert stored == {codec}
@@ -97,9 +106,14 @@ def test_biases_that_lora_trains_are_stored_exactly_beside_the_factors(tmp_path:
     base = gpt2(tmp_path / "base")
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     lora = adapted(
-        model, tmp_path / "peft", task_type="CAUSAL_LM", r=2, fan_in_fan_out=True, bias="all",
+        model,
+        tmp_path / "peft",
+        task_type="CAUSAL_LM",
+        r=2,
+        fan_in_fan_out=True,
+        bias="all",
         target_modules=["c_attn"],
-    )  # fmt: skip
+    )
     made = ftt_hub.convert_from_peft(lora, tmp_path / "out", base=base)
     entries = [e for e in made.opened.container.entries.values() if e.slot is not None]
     assert {e.codec for e in entries if e.name.endswith("bias")} == {"exact"}
@@ -113,9 +127,13 @@ def test_a_classifier_with_its_head_saved_whole(family: TinyFamily, tmp_path: Pa
     auto = transformers.AutoModelForSequenceClassification
     model = auto.from_pretrained(family.source, dtype="auto", num_labels=3)
     lora = adapted(
-        model, tmp_path / "peft", task_type="SEQ_CLS", r=2, target_modules=["q_proj"],
+        model,
+        tmp_path / "peft",
+        task_type="SEQ_CLS",
+        r=2,
+        target_modules=["q_proj"],
         modules_to_save=["score"],
-    )  # fmt: skip
+    )
     made = ftt_hub.convert_from_peft(lora, tmp_path / "out", base=family.source)
     entries = made.opened.container.entries
     assert entries["score.weight"].role == "added"
@@ -128,17 +146,27 @@ def test_a_classifier_with_its_head_saved_whole(family: TinyFamily, tmp_path: Pa
 
 def test_experts_that_the_checkpoint_stores_apart_are_refused(tmp_path: Path) -> None:
     small = transformers.MixtralConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
-        num_key_value_heads=2, vocab_size=96, num_local_experts=4, num_experts_per_tok=2,
-    )  # fmt: skip
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=96,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+    )
     torch.manual_seed(0)
     base = tmp_path / "base"
     transformers.MixtralForCausalLM(small).bfloat16().save_pretrained(base)
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     lora = adapted(
-        model, tmp_path / "peft", task_type="CAUSAL_LM", r=2, target_modules=[],
+        model,
+        tmp_path / "peft",
+        task_type="CAUSAL_LM",
+        r=2,
+        target_modules=[],
         target_parameters=["mlp.experts.gate_up_proj"],
-    )  # fmt: skip
+    )
     with pytest.raises(UnsupportedError, match="stores in other pieces"):
         ftt_hub.convert_from_peft(lora, tmp_path / "out", base=base)
     assert not (tmp_path / "out").exists()
@@ -173,8 +201,10 @@ def test_an_anchored_adapter_converts_with_its_source_base_and_says_what_it_lack
     for adapter, name in ((anchored, "ours"), (plain, "theirs")):
         ftt_hub.convert_to_lora(adapter, tmp_path / name, rank=4, base=family.source)
         ftt_hub.export_channels(adapter, tmp_path / f"{name}.st", source_base=family.source)
-    for left, right in (("ours/adapter_model.safetensors", "theirs/adapter_model.safetensors"),
-                        ("ours.st", "theirs.st")):  # fmt: skip
+    for left, right in (
+        ("ours/adapter_model.safetensors", "theirs/adapter_model.safetensors"),
+        ("ours.st", "theirs.st"),
+    ):
         ours, theirs = load_file(tmp_path / left), load_file(tmp_path / right)
         assert all(same_bits(ours[n], t) for n, t in theirs.items())
     with pytest.raises(RefError, match="decodes against its source base only"):

@@ -59,9 +59,13 @@ def test_lora_of_full_rank_with_saved_modules_is_the_fine_tuned_model_in_plain_p
     family: TinyFamily, adapter: Path, tmp_path: Path
 ) -> None:
     report = ftt_hub.convert_to_lora(
-        adapter, tmp_path / "lora", rank=64, modules_to_save=True, base=family.source,
+        adapter,
+        tmp_path / "lora",
+        rank=64,
+        modules_to_save=True,
+        base=family.source,
         dtype="float32",
-    )  # fmt: skip
+    )
     assert report.error < 1e-3
     assert all(item.saved for item in report.left_out)
     found = in_plain_peft(family.source, tmp_path / "lora", tmp_path / "state.pt")
@@ -113,8 +117,9 @@ def test_the_random_range_finder_is_close_to_the_best_even_on_a_flat_spectrum() 
     assert captured > 0.99 * best
 
 
-@pytest.mark.parametrize("goal", [{}, {"rank": 0}, {"energy": 1.5}, {"rank": 2, "error": 0.1},
-                                  {"error": float("nan")}])  # fmt: skip
+@pytest.mark.parametrize(
+    "goal", [{}, {"rank": 0}, {"energy": 1.5}, {"rank": 2, "error": 0.1}, {"error": float("nan")}]
+)
 def test_a_goal_that_makes_no_sense_is_refused(goal: dict[str, float]) -> None:
     with pytest.raises(FttError):
         Goal(**goal)  # type: ignore[arg-type]
@@ -130,8 +135,10 @@ def test_base_and_patch_are_the_fine_tuned_model_bit_for_bit(
     with safe_open(out, "pt") as file:
         facts = file.metadata()
     assert (facts["format"], facts["sparse"], facts["encoding"]) == (
-        "sparse_weight_patch", "True", encoding,
-    )  # fmt: skip
+        "sparse_weight_patch",
+        "True",
+        encoding,
+    )
     shapes = json.loads(facts["shapes"])
     for name, value in source.items():
         flat = value.flatten().clone()

@@ -120,8 +120,10 @@ def test_factors_of_a_rank_that_saves_nothing_become_an_exact_delta(
     adapter = make_adapter(family.source, tmp_path / "peft", "LORA", **T, r=16)
     made = ftt_hub.convert_from_peft(adapter, tmp_path / "out", base=family.source)
     assert {n.split(".")[-2]: c for n, c in codecs(made).items()} == {
-        "q_proj": "factored", "v_proj": "exact", "down_proj": "factored",
-    }  # fmt: skip
+        "q_proj": "factored",
+        "v_proj": "exact",
+        "down_proj": "factored",
+    }
 
 
 def test_two_models_have_no_factors(family: TinyFamily, tmp_path: Path) -> None:
@@ -248,11 +250,20 @@ def test_combining_with_an_exact_delta_keeps_the_dtype_of_the_weights(
 
 def test_frames_share_their_right_factor_and_slices_decode_alone(tmp_path: Path) -> None:
     rows, columns, rank = 3 * (BLOCK_ELEMENTS // 2048) + 5, 2048, 4
-    changes = {"vocab_size": rows, "hidden_size": columns, "intermediate_size": 32,
-               "num_hidden_layers": 1, "head_dim": 512}  # fmt: skip
+    changes = {
+        "vocab_size": rows,
+        "hidden_size": columns,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "head_dim": 512,
+    }
     names = {"model.embed_tokens.weight": (rows, columns), "model.norm.weight": (columns,)}
-    for part, shape in (("q_proj", (2048, 2048)), ("k_proj", (1024, 2048)),
-                        ("v_proj", (1024, 2048)), ("o_proj", (2048, 2048))):  # fmt: skip
+    for part, shape in (
+        ("q_proj", (2048, 2048)),
+        ("k_proj", (1024, 2048)),
+        ("v_proj", (1024, 2048)),
+        ("o_proj", (2048, 2048)),
+    ):
         names[f"model.layers.0.self_attn.{part}.weight"] = shape
     for part, shape in (
         ("gate_proj", (32, 2048)),
@@ -270,8 +281,14 @@ def test_frames_share_their_right_factor_and_slices_decode_alone(tmp_path: Path)
     )
     adapter = tmp_path / "peft"
     adapter.mkdir()
-    value = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "task_type": "CAUSAL_LM",
-             "target_modules": ["embed_tokens"], "base_model_name_or_path": "base"}  # fmt: skip
+    value = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "task_type": "CAUSAL_LM",
+        "target_modules": ["embed_tokens"],
+        "base_model_name_or_path": "base",
+    }
     (adapter / "adapter_config.json").write_text(json.dumps(value))
     torch.manual_seed(0)
     key = "base_model.model.model.embed_tokens.lora_embedding_"

@@ -160,19 +160,19 @@ def test_another_base_is_refused_unless_forced(
     assert made.config.source_base.id == "target"
 
 
-def test_a_quantised_base_is_explained_and_recorded(
+def test_a_quantized_base_is_explained_and_recorded(
     family: TinyFamily, lora: Path, tmp_path: Path
 ) -> None:
     path = lora / "adapter_config.json"
     value = json.loads(path.read_text())
     value["base_model_name_or_path"] = "unsloth/source-bnb-4bit"
     path.write_text(json.dumps(value))
-    with pytest.raises(RefError, match="quantised copy"):
+    with pytest.raises(RefError, match="quantized copy"):
         ftt_hub.convert_from_peft(lora, tmp_path / "out")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         made = ftt_hub.convert_from_peft(lora, tmp_path / "out", base=family.source)
-    assert any("quantised copy" in str(item.message) for item in seen)
+    assert any("quantized copy" in str(item.message) for item in seen)
     assert made.config.extra["x-peft"]["trained_on_quantized"] == "unsloth/source-bnb-4bit"
 
 

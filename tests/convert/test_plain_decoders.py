@@ -8,12 +8,21 @@ import pytest
 import torch
 import transformers
 
-from ftt_hub.convert.architecture import describe, described_by_transformers
+from ftt_hub.convert.built_model import describe_built
 from ftt_hub.convert.plain_decoders import PLAIN, describe_plain
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 96,
-         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "head_dim": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 96,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 
 def described(kind: str, **changes: Any) -> tuple[dict[str, Any], list[str]]:
@@ -30,9 +39,9 @@ def described(kind: str, **changes: Any) -> tuple[dict[str, Any], list[str]]:
 @pytest.mark.parametrize("kind", sorted(PLAIN))
 def test_plain_decoders_are_as_transformers_builds_them(kind: str, tied: bool) -> None:
     config, names = described(kind, tie_word_embeddings=tied)
-    ours, theirs = describe_plain(config, names), described_by_transformers(config, names)
+    ours, theirs = describe_plain(config, names), describe_built(config, names)
     assert ours is not None
-    assert ours.places == theirs.places
+    assert ours.parameters == theirs.parameters
     assert set(ours.linear_modules) == set(theirs.linear_modules)
     assert ours.tied == theirs.tied
 
@@ -49,4 +58,4 @@ def test_anything_out_of_the_ordinary_is_left_to_transformers() -> None:
         (config, [*names, f"{layer}q_proj.weight_scale"]),
     ):
         assert describe_plain(changed, held) is None
-    assert "model.norm.extra" not in describe(config, [*names, "model.norm.extra"]).places
+    assert "model.norm.extra" not in describe_built(config, [*names, "model.norm.extra"]).parameters

@@ -43,10 +43,13 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
 def task_files(folder: Path) -> TaskFiles:
     """Tasks that the tiny models get partly right."""
     choices = [
-        {"prompt": f"w{i} w{i + 1}", "choices": [f"w{i + 2}", f"w{i + 5}", f"w{i + 8} w3"],
-         "answer": i % 3}
+        {
+            "prompt": f"w{i} w{i + 1}",
+            "choices": [f"w{i + 2}", f"w{i + 5}", f"w{i + 8} w3"],
+            "answer": i % 3,
+        }
         for i in range(24)
-    ]  # fmt: skip
+    ]
     completions = [{"prompt": f"w{i} w{i + 1} ", "completion": f"w{i + 2}"} for i in range(12)]
     rows = write_jsonl(folder / "completions.jsonl", completions)
     generation = folder / "generation.yaml"

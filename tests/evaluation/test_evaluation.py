@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ftt_hub
 from ftt_hub.errors import FttError, HubError, IncompatibleError, MissingExtraError
-from ftt_hub.evaluation.lineup import Entrant, Lineup
+from ftt_hub.evaluation.contestants import Entrant
+from ftt_hub.evaluation.lineup import Lineup
 from ftt_hub.evaluation.report import Evaluation
 from ftt_hub.evaluation.rows import read_rows
 from ftt_hub.evaluation.scores import aggregated_score, group_score, mean_score
@@ -41,10 +42,13 @@ def adapter(family: TinyFamily, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def found(family: TinyFamily, files: TaskFiles, adapter: Path) -> Evaluation:
     return ftt_hub.evaluate(
-        family.target, adapters=[adapter], models=[family.tuned],
+        family.target,
+        adapters=[adapter],
+        models=[family.tuned],
         tasks=[str(files.choices), str(files.completions), str(files.generation)],
-        text=files.text, dtype="float32",
-    )  # fmt: skip
+        text=files.text,
+        dtype="float32",
+    )
 
 
 def figure(found: Evaluation, task: str, metric: str, place: int = 0) -> float:
@@ -55,10 +59,14 @@ def figure(found: Evaluation, task: str, metric: str, place: int = 0) -> float:
 def test_every_model_has_every_figure_with_its_interval(found: Evaluation) -> None:
     assert [who.kind for who in found.contestants] == ["target", "transfer", "model"]
     assert [(row.line.task, row.line.metric) for row in found.rows] == [
-        ("choices", "acc"), ("choices", "acc_norm"), ("completions", "perplexity"),
-        ("completions", "acc"), ("tiny_gen", "exact_match"), ("held_out.txt", "loss"),
+        ("choices", "acc"),
+        ("choices", "acc_norm"),
+        ("completions", "perplexity"),
+        ("completions", "acc"),
+        ("tiny_gen", "exact_match"),
+        ("held_out.txt", "loss"),
         ("held_out.txt", "perplexity"),
-    ]  # fmt: skip
+    ]
     for row in found.rows:
         for place, score in enumerate(row.scores):
             assert score.estimate.low <= score.value <= score.estimate.high
@@ -194,13 +202,33 @@ def test_every_setting_names_a_task_of_the_harness() -> None:
     from lm_eval.tasks import TaskManager
 
     root = Path(lm_eval.tasks.__file__).parent
-    names = ("gsm8k", "minerva_math", "benchmarks", "llama3/instruct/arc_challenge",
-             "llama3/instruct/mmlu_cot", "gpqa/cot_zeroshot", "ifeval", "global_mmlu/full/mg",
-             "global_mmlu/full/si", "global_mmlu/full/tr")  # fmt: skip
+    names = (
+        "gsm8k",
+        "minerva_math",
+        "benchmarks",
+        "llama3/instruct/arc_challenge",
+        "llama3/instruct/mmlu_cot",
+        "gpqa/cot_zeroshot",
+        "ifeval",
+        "global_mmlu/full/mg",
+        "global_mmlu/full/si",
+        "global_mmlu/full/tr",
+    )
     folders = [root / name for name in names]
     manager = TaskManager(include_defaults=False, include_path=folders)
-    wanted = {"arc_challenge", "global_mmlu_mg", "global_mmlu_si", "global_mmlu_tr", "gpqa",
-              "gpqa_diamond", "gsm8k", "ifeval", "math", "math500", "mmlu"}  # fmt: skip
+    wanted = {
+        "arc_challenge",
+        "global_mmlu_mg",
+        "global_mmlu_si",
+        "global_mmlu_tr",
+        "gpqa",
+        "gpqa_diamond",
+        "gsm8k",
+        "ifeval",
+        "math",
+        "math500",
+        "mmlu",
+    }
     assert set(setting_names()) == wanted
     for name in setting_names():
         setting = read_setting(name)
@@ -223,11 +251,17 @@ def test_every_setting_names_a_task_of_the_harness() -> None:
         (['{"prompt": "a", "choices": ["b"], "answer": 0}'], "line 1: not choices"),
         (['{"prompt": "a", "choices": ["b", "c"], "answer": 2}'], "line 1: the answer is not"),
         (['{"prompt": "a", "choices": ["b", "c"], "answer": true}'], "line 1: the answer is not"),
-        (['{"prompt": "a", "completion": "b"}', "",
-          '{"prompt": "a", "choices": ["b", "c"], "answer": "c"}'], "line 3: rows of two kinds"),
+        (
+            [
+                '{"prompt": "a", "completion": "b"}',
+                "",
+                '{"prompt": "a", "choices": ["b", "c"], "answer": "c"}',
+            ],
+            "line 3: rows of two kinds",
+        ),
         ([], "no rows"),
     ],
-)  # fmt: skip
+)
 def test_a_row_that_cannot_be_used_is_named_by_its_line(
     tmp_path: Path, rows: list[str], message: str
 ) -> None:

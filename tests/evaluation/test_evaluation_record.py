@@ -54,10 +54,21 @@ def test_the_command_compares_draws_and_records(
     digest = read_config(adapter).content_digest
     picture = tmp_path / "picture.png"
     out, err = run(
-        "--target", family.target, "--adapter", adapter, "--tasks",
-        f"{files.choices},{files.generation}", "--text", files.text, "--limit", 6,
-        "--plot", picture, "--record", "--json",
-    )  # fmt: skip
+        "--target",
+        family.target,
+        "--adapter",
+        adapter,
+        "--tasks",
+        f"{files.choices},{files.generation}",
+        "--text",
+        files.text,
+        "--limit",
+        6,
+        "--plot",
+        picture,
+        "--record",
+        "--json",
+    )
     value = json.loads(out)
     assert [model["kind"] for model in value["models"]] == ["target", "transfer"]
     assert "+ Δ tr: tiny_gen" in err
@@ -66,9 +77,12 @@ def test_the_command_compares_draws_and_records(
     assert check_adapter(adapter).content_digest == digest
     held = results(adapter / "README.md")
     assert set(held) == {
-        ("choices", "acc"), ("choices", "acc_norm"), ("tiny_gen", "exact_match"),
-        ("held_out.txt", "loss"), ("held_out.txt", "perplexity"),
-    }  # fmt: skip
+        ("choices", "acc"),
+        ("choices", "acc_norm"),
+        ("tiny_gen", "exact_match"),
+        ("held_out.txt", "loss"),
+        ("held_out.txt", "perplexity"),
+    }
     said = held["choices", "acc"]
     assert said.target == "target"
     for part in ("± ", "(m_t ", "n=6", "0-shot", "limit 6", "lm-eval 0.4", "sha256:"):
@@ -79,8 +93,9 @@ def test_the_command_compares_draws_and_records(
 def test_the_table_shows_a_line_for_each_model(
     family: TinyFamily, files: TaskFiles, adapter: Path
 ) -> None:
-    out, _ = run("--target", family.target, "--adapter", adapter, "--scale", "0.5",
-                 "--text", files.text)  # fmt: skip
+    out, _ = run(
+        "--target", family.target, "--adapter", adapter, "--scale", "0.5", "--text", files.text
+    )
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "task metric n model value 95% interval change, paired"
     assert any(line.startswith("held_out.txt loss") for line in lines)

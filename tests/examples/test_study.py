@@ -39,20 +39,29 @@ def micro(folder: Path, **changes: Any) -> Path:
     """The small study's configuration, shrunk to seconds."""
     value = yaml.safe_load((STUDY / "small.yaml").read_text("utf-8"))
     value.update(
-        name="micro", seeds=[1], workers=1,
-        model={"vocabulary": 300, "hidden_size": 16, "intermediate_size": 16, "layers": 1,
-               "heads": 2},
+        name="micro",
+        seeds=[1],
+        workers=1,
+        model={
+            "vocabulary": 300,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "layers": 1,
+            "heads": 2,
+        },
         fine_tuning={"steps": 4, "learning_rate": "1e-3", "batch_size": 4, "curve": [0, 4]},
         evaluation={"expressions": 8, "text_windows": 4},
         also=[],
-    )  # fmt: skip
+    )
     value["pretraining"].update(
         stages=[
             {"steps": [2, 2], "arithmetic": 0.5, "decay": False},
             {"steps": [2], "arithmetic": 1.0, "decay": True},
         ],
-        batch_size=2, window=16, equations=4,
-    )  # fmt: skip
+        batch_size=2,
+        window=16,
+        equations=4,
+    )
     value.update(changes)
     path = folder / "micro.yaml"
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
@@ -66,9 +75,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(families, "general_text", lambda: "Some words, and more.\n\n" * 400)
         code = main(
-            ["train", str(micro(root)), "--cache", str(root / "cache"),
-             "--results", str(root / "micro.json")]
-        )  # fmt: skip
+            [
+                "train",
+                str(micro(root)),
+                "--cache",
+                str(root / "cache"),
+                "--results",
+                str(root / "micro.json"),
+            ]
+        )
     assert code == 0
     return root, read_results(root / "micro.json")
 
@@ -197,8 +212,11 @@ def test_an_interval_is_student_s() -> None:
 
 
 @given(
-    st.floats(-100, 100), st.floats(0, 50), st.floats(0, 10), st.floats(0, 5),
-)  # fmt: skip
+    st.floats(-100, 100),
+    st.floats(0, 50),
+    st.floats(0, 10),
+    st.floats(0, 5),
+)
 def test_a_verdict_follows_its_rule(mean: float, half: float, least: float, near: float) -> None:
     verdict = judge(Interval(mean, half), least, near)
     low, high = mean - half + near, mean + half + near

@@ -73,9 +73,12 @@ def test_the_tables_are_evaluated_on_the_recipe_s_revisions(tmp_path: Path) -> N
     stub.chmod(0o755)
     path = f"{stub.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", CLUSTER / "evaluate.sh", "out"], env={**os.environ, "PATH": path},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        ["bash", CLUSTER / "evaluate.sh", "out"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     lines = done.stdout.splitlines()
     assert len(lines) == 5
     for line, (repo, revision) in zip(lines, _revisions(), strict=True):

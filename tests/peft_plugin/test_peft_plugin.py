@@ -276,9 +276,11 @@ def added_token(family: TinyFamily, folder: Path) -> Path:
     rows = torch.cat([state["model.embed_tokens.weight"], torch.ones(1, 32)])
     words = [*WORDS, "wnew"]
     tuned = save_model(
-        folder / "f", {**state, "model.embed_tokens.weight": rows},
-        config(vocab_size=len(words)), words=words,
-    )  # fmt: skip
+        folder / "f",
+        {**state, "model.embed_tokens.weight": rows},
+        config(vocab_size=len(words)),
+        words=words,
+    )
     ftt_hub.extract(family.source, tuned, folder / "a")
     return folder / "a"
 

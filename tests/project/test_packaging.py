@@ -34,8 +34,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     out = source.parent / "dist"
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
 
 
@@ -71,10 +72,23 @@ def test_without_a_compiler_the_package_is_built_without_compiled_code(
 ) -> None:
     """pip prints no error, and what it installs computes with NumPy."""
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index",
-         "--wheel-dir", tmp_path, built[1]],
-        capture_output=True, text=True, check=True, env={**os.environ, "CC": "false"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-build-isolation",
+            "--no-deps",
+            "--no-index",
+            "--wheel-dir",
+            tmp_path,
+            built[1],
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "CC": "false"},
+    )
     assert "error" not in (done.stdout + done.stderr).lower()
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         assert not [name for name in wheel.namelist() if "compiled.abi3" in name]
@@ -84,9 +98,13 @@ def test_without_a_compiler_the_package_is_built_without_compiled_code(
         "print(kernels.COMPILED, kernels.__file__)"
     )
     seen = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        cwd=tmp_path / "site", env={"PYTHONPATH": str(tmp_path / "site")},
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path / "site",
+        env={"PYTHONPATH": str(tmp_path / "site")},
+    )
     assert seen.stdout.split() == ["None", str(tmp_path / "site/ftt_hub/kernels/__init__.py")]
 
 

@@ -42,9 +42,14 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 def write_recipe(root: Path, bases: list[Path], **changes: Any) -> Path:
     """A recipe that trains some steps in a second; `training` is merged into its own."""
     training = {
-        "learning_rate": 2e-3, "batch_size": 4, "max_steps": 6, "sequence_length": 32,
-        "checkpoint_steps": 2, "logging_steps": 1, "device": "cpu",
-    }  # fmt: skip
+        "learning_rate": 2e-3,
+        "batch_size": 4,
+        "max_steps": 6,
+        "sequence_length": 32,
+        "checkpoint_steps": 2,
+        "logging_steps": 1,
+        "device": "cpu",
+    }
     training.update(changes.pop("training", {}))
     value: dict[str, Any] = {
         "bases": [str(base) for base in bases],

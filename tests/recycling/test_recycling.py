@@ -13,10 +13,10 @@ from recycling_models import CHAT, make_bases, text_rows, write_recipe, write_ro
 from transformers import AutoTokenizer
 
 import ftt_hub
-from ftt_hub.errors import FttError, IncompatibleError, MissingExtraError
+from ftt_hub.errors import FttError, IncompatibleError, MissingExtraError, RecycleError
 from ftt_hub.recycling import extra
 from ftt_hub.recycling.plan import make_plan
-from ftt_hub.recycling.recipe import RecycleError, read_recipe
+from ftt_hub.recycling.recipe import read_recipe
 from ftt_hub.recycling.recycle import Recycled
 from ftt_hub.recycling.rows import tokenize
 from ftt_hub.recycling.steps import result_step, steps_of
@@ -44,9 +44,15 @@ def bases(root: Path) -> list[Path]:
 def done(root: Path, bases: list[Path]) -> tuple[Recycled, list[str]]:
     """All variants over two versions, published into a folder registry."""
     recipe = write_recipe(
-        root, bases[:2], variant=["iterative", "none"], keep_models=True, license="mit",
-        languages=["en"], name="counting", publish={"name": "me/counting", "registry": "registry"},
-    )  # fmt: skip
+        root,
+        bases[:2],
+        variant=["iterative", "none"],
+        keep_models=True,
+        license="mit",
+        languages=["en"],
+        name="counting",
+        publish={"name": "me/counting", "registry": "registry"},
+    )
     notes: list[str] = []
     return ftt_hub.recycle(recipe, note=notes.append), notes
 
@@ -159,8 +165,11 @@ def test_a_dry_run_tells_steps_memory_and_disk_and_writes_nothing(
 ) -> None:
     plan = make_plan(read_recipe(write_recipe(tmp_path, bases, variant="direct")))
     assert [(s.name, s.parent, s.status) for s in plan.steps] == [
-        ("1", None, "to do"), ("2", None, "to do"), ("1-2", "1", "to do"), ("2-3", "2", "to do"),
-    ]  # fmt: skip
+        ("1", None, "to do"),
+        ("2", None, "to do"),
+        ("1-2", "1", "to do"),
+        ("2-3", "2", "to do"),
+    ]
     assert plan.steps[1].variants == ()
     parameters = sum(t.numel() for t in load_state(bases[0]).values())
     assert plan.steps[0].parameters == parameters
@@ -241,9 +250,11 @@ def test_only_what_the_assistant_says_is_learned(tmp_path: Path, family: object)
     words = AutoTokenizer.from_pretrained(family.source)  # type: ignore[attr-defined]
     words.chat_template = CHAT
     chat = [
-        {"role": "user", "content": "w1 w2"}, {"role": "assistant", "content": "w3 w4"},
-        {"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6"},
-    ]  # fmt: skip
+        {"role": "user", "content": "w1 w2"},
+        {"role": "assistant", "content": "w3 w4"},
+        {"role": "user", "content": "w5"},
+        {"role": "assistant", "content": "w6"},
+    ]
     rows = tokenize(
         write_rows(tmp_path / "c.jsonl", [{"messages": chat}]), words, tmp_path / "rows", length=64
     )

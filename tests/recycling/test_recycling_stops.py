@@ -31,9 +31,12 @@ def started(*arguments: object) -> subprocess.Popen[str]:
     """The command line in its own process, on one thread."""
     words = [sys.executable, "-c", MAIN, *map(str, arguments)]
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    )
 
 
 def until(process: subprocess.Popen[str], seen: Callable[[], object]) -> None:
@@ -146,15 +149,35 @@ def test_the_command_shows_the_plan_and_then_the_losses(bases: list[Path], tmp_p
 def launch(recipe: Path) -> subprocess.Popen[str]:
     """Two processes on the processor; `--cpu` would launch a single one without MPI."""
     words = [
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--num_cpu_threads_per_process", "1", "--main_process_port", "0",
-        "-m", "ftt_hub.cli", "recycle", str(recipe), "--json",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_cpu_threads_per_process",
+        "1",
+        "--main_process_port",
+        "0",
+        "-m",
+        "ftt_hub.cli",
+        "recycle",
+        str(recipe),
+        "--json",
+    ]
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow

@@ -48,8 +48,10 @@ def router(model: Any, pair: tuple[str, str]) -> Any:
 def logits(model: Any, part: list[str]) -> list[torch.Tensor]:
     words = AutoTokenizer.from_pretrained(model.name_or_path)
     with torch.no_grad():
-        return [model(**words(t, return_tensors="pt", return_token_type_ids=False)).logits[0]
-                for t in part]  # fmt: skip
+        return [
+            model(**words(t, return_tensors="pt", return_token_type_ids=False)).logits[0]
+            for t in part
+        ]
 
 
 def test_texts_go_to_the_adapter_of_their_nearest_examples(router, pair) -> None:
@@ -133,7 +135,7 @@ def test_own_features_take_the_place_of_embeddings(model, pair) -> None:
     examples = {pair[0]: ["w1"], pair[1]: ["w1 " * 40]}
     with ftt_hub.AdapterRouter(model, examples, k=1, features=length) as router:
         assert dict(router.route(["w2 " * 50])[0].scales) == {pair[1]: 1.0}
-    with pytest.raises(FttError, match="not one row of finite numbers a text"):
+    with pytest.raises(FttError, match="not one row of finite numbers per text"):
         ftt_hub.AdapterRouter(
             model, examples, features=lambda batch: np.full((len(batch), 1), np.nan)
         )

@@ -140,8 +140,19 @@ def test_the_command_prints_a_curve_saves_a_plot_and_writes_the_card(
     family: TinyFamily, pair: tuple[Path, Path], text: Path, tmp_path: Path
 ) -> None:
     ftt_hub.extract(family.source, family.tuned, tmp_path / "mine")
-    words = ["tune", str(tmp_path / "mine"), "--target", str(family.target), "--text", str(text),
-             "--tolerance", "0.2", "--plot", str(tmp_path / "p.png"), "--write"]  # fmt: skip
+    words = [
+        "tune",
+        str(tmp_path / "mine"),
+        "--target",
+        str(family.target),
+        "--text",
+        str(text),
+        "--tolerance",
+        "0.2",
+        "--plot",
+        str(tmp_path / "p.png"),
+        "--write",
+    ]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     assert "best scale: " in done.stdout
@@ -199,9 +210,13 @@ def test_a_published_adapter_is_not_written_to(
 
 @pytest.mark.parametrize(("module", "extra"), [("scipy", "tune"), ("matplotlib", "plot")])
 def test_a_missing_extra_is_named_with_the_command(
-    family: TinyFamily, pair: tuple[Path, Path], text: Path, monkeypatch: pytest.MonkeyPatch,
-    module: str, extra: str,
-) -> None:  # fmt: skip
+    family: TinyFamily,
+    pair: tuple[Path, Path],
+    text: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    extra: str,
+) -> None:
     from ftt_hub.tuning.plot import check_plot
 
     monkeypatch.setitem(sys.modules, module, None)

@@ -180,8 +180,11 @@ def test_a_target_colours_the_rows_with_reasons(visitor: Visitor) -> None:
     page.wait_for_selector(".ftt-fit")
     rows = page.locator(".ftt-list tbody tr")
     assert [row.get_attribute("class") for row in rows.all()] == [
-        "ftt-rejected", "ftt-accepted", "ftt-accepted", "ftt-accepted",
-    ]  # fmt: skip
+        "ftt-rejected",
+        "ftt-accepted",
+        "ftt-accepted",
+        "ftt-accepted",
+    ]
     assert rows.first.get_by_text("Not compatible").is_visible()
     assert "[128, 32] in the adapter" in rows.first.inner_text()
     colours = {row.evaluate("r => getComputedStyle(r).backgroundColor") for row in rows.all()}
@@ -202,8 +205,16 @@ def test_an_adapter_has_a_page_with_all_that_is_known(visitor: Visitor) -> None:
     page.wait_for_selector(".ftt-adapter")
     page.wait_for_function("document.title.startsWith('org/llama-tr')")
     text = page.locator(".ftt-adapter").inner_text()
-    for part in ("v1.2.0", "bit for bit", "Perplexity", "17.04", "apache-2.0", "org/turkish-chat",
-                 "compatible <b>x</b>", "Lin et al. 2025"):  # fmt: skip
+    for part in (
+        "v1.2.0",
+        "bit for bit",
+        "Perplexity",
+        "17.04",
+        "apache-2.0",
+        "org/turkish-chat",
+        "compatible <b>x</b>",
+        "Lin et al. 2025",
+    ):
         assert part in text, part
     assert "org/other-version" not in text
     assert page.get_by_role("heading", name=f"Compatible with {TARGET}").is_visible()
@@ -323,10 +334,28 @@ selectors => {
 @pytest.mark.parametrize("visitor", [{}, DARK], ids=["light", "dark"], indirect=True)
 def test_text_is_legible_in_both_modes(visitor: Visitor, request: pytest.FixtureRequest) -> None:
     mode = request.node.callspec.id
-    selectors = [".ftt-sub", ".ftt-badge", ".ftt-reason", ".ftt-list td", ".ftt-name a",
-                 ".ftt-lead", ".ftt-facts dt", ".ftt-facts dd", ".ftt-small", ".ftt-panel li",
-                 ".ftt-tag", "#ftt-found a", "pre code", ".ftt-copy", ".ftt-count", "h1", "h2",
-                 ".ftt-header p", "#ftt-filters label span", "#ftt-search label *"]  # fmt: skip
+    selectors = [
+        ".ftt-sub",
+        ".ftt-badge",
+        ".ftt-reason",
+        ".ftt-list td",
+        ".ftt-name a",
+        ".ftt-lead",
+        ".ftt-facts dt",
+        ".ftt-facts dd",
+        ".ftt-small",
+        ".ftt-panel li",
+        ".ftt-tag",
+        "#ftt-found a",
+        "pre code",
+        ".ftt-copy",
+        ".ftt-count",
+        "h1",
+        "h2",
+        ".ftt-header p",
+        "#ftt-filters label span",
+        "#ftt-search label *",
+    ]
     for query in (f"?target={TARGET}", f"?adapter=org/llama-tr&version=1.1.0&target={TARGET}"):
         page = visitor.open(query)
         found = page.evaluate(CONTRASTS, selectors)
@@ -466,13 +495,20 @@ def test_the_space_starts_as_spaces_start_it(hub: HubServer, tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     variables = web_environment(hub, tmp_path) | {
-        "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port), "SYSTEM": "spaces",
-        "SPACE_ID": "org/ftt-hub", "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "GRADIO_SERVER_PORT": str(port),
+        "SYSTEM": "spaces",
+        "SPACE_ID": "org/ftt-hub",
+        "PYTHONUNBUFFERED": "1",
+    }
     with subprocess.Popen(
-        [sys.executable, str(front["app_file"])], cwd=home, env=variables, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+        [sys.executable, str(front["app_file"])],
+        cwd=home,
+        env=variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         try:
             assert process.stdout is not None
             assert str(port) in process.stdout.readline()

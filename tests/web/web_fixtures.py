@@ -92,20 +92,27 @@ def make_models(root: Path) -> Models:
     base = save_model(root / "base", source, value)
     target = save_model(root / "target", drifted(source, 2, 0.02), value)
     made = {}
-    for n, (name, tags, data, licence, method) in enumerate((
-        ("llama-tr", ["tr"], ["org/turkish-chat", "org/man-pages"], "apache-2.0", "SFT"),
-        ("llama-de", ["de", "de-AT"], ["org/german-chat"], "cc-by-4.0", "DPO"),
-        ("llama-math", ["en"], ["org/arithmetic"], "apache-2.0", "RLVR"),
-    )):  # fmt: skip
+    for n, (name, tags, data, licence, method) in enumerate(
+        (
+            ("llama-tr", ["tr"], ["org/turkish-chat", "org/man-pages"], "apache-2.0", "SFT"),
+            ("llama-de", ["de", "de-AT"], ["org/german-chat"], "cc-by-4.0", "DPO"),
+            ("llama-math", ["en"], ["org/arithmetic"], "apache-2.0", "RLVR"),
+        )
+    ):
         tuned = save_model(root / name, tuned_state(source, n + 5), value)
         given = Provenance(
-            languages=tags, datasets=data, license=licence, method=method,
-            source_id="org/base-v1", fine_tuned_id=f"org/{name}",
-        )  # fmt: skip
+            languages=tags,
+            datasets=data,
+            license=licence,
+            method=method,
+            source_id="org/base-v1",
+            fine_tuned_id=f"org/{name}",
+        )
         made[name] = root / f"{name}-adapter"
         coding = "exact" if name != "llama-de" else "quantized"
-        ftt_hub.extract(base, tuned, made[name], codec=coding, provenance=given,
-                        sketch=name != "llama-math")  # fmt: skip
+        ftt_hub.extract(
+            base, tuned, made[name], codec=coding, provenance=given, sketch=name != "llama-math"
+        )
     other = Provenance(languages=("sw", "tr"), source_id="lab/wide", fine_tuned_id="lab/wide-sw")
     wide = config(intermediate_size=2 * INNER)
     pair = [save_model(root / f"wide{n}", widened(random_state(n)), wide) for n in (7, 8)]
@@ -124,21 +131,35 @@ def publish_all(server: HubServer, models: Models) -> None:
     ftt_hub.record_evaluations(
         "org/llama-tr",
         [
-            EvaluationResult("text-generation", "org/turkish-chat", "perplexity", 17.04,
-                             split="test", target="org/base-v2", metric_name="Perplexity"),
+            EvaluationResult(
+                "text-generation",
+                "org/turkish-chat",
+                "perplexity",
+                17.04,
+                split="test",
+                target="org/base-v2",
+                metric_name="Perplexity",
+            ),
             EvaluationResult("text-generation", "exams/tr", "accuracy", 0.4125, split="test"),
         ],
-    )  # fmt: skip
+    )
     ftt_hub.publish(folders["llama-de"], "org/llama-de", version="0.9.0")
     ftt_hub.publish(folders["llama-math"], "org/llama-math", version="2.0.0")
     ftt_hub.publish(folders["wide-sw"], "lab/wide-sw", version="1.0.0")
     front, _ = split_card(server.read("lab/wide-sw", "README.md"))
     server.commit("lab/wide-sw", {"README.md": joined_card(front, HOSTILE)})
-    server.commit("org/llama-tr", {f"verified/{'a' * 40}.json": (
-        b'{"target": "org/base-v2", "status": "accepted", "verdict": "compatible <b>x</b>"}'
-    ), f"verified/{'b' * 40}.json": (
-        b'{"target": "org/other-version", "status": "accepted", "content_digest": "sha256:0"}'
-    )})  # fmt: skip
+    server.commit(
+        "org/llama-tr",
+        {
+            f"verified/{'a' * 40}.json": (
+                b'{"target": "org/base-v2", "status": "accepted", "verdict": "compatible <b>x</b>"}'
+            ),
+            f"verified/{'b' * 40}.json": (
+                b'{"target": "org/other-version", "status": "accepted", '
+                b'"content_digest": "sha256:0"}'
+            ),
+        },
+    )
     server.commit(TARGET, {p.name: p.read_bytes() for p in models.target.iterdir()})
     for likes, name in enumerate(("lab/wide-sw", "org/llama-de", "org/llama-tr")):
         server.set_likes(name, 4 * likes + 1)

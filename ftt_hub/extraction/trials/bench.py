@@ -118,7 +118,7 @@ class Bench:
         return found
 
     def _loss(self, model: PreTrainedModel, text: HeldOutText, what: str) -> Loss:
-        self._progress.start(what, len(text.windows))
+        self._progress.start(what, len(text.windows), "windows")
         loss = measure(model, text, where=what, advance=self._progress.advance)
         self._progress.finish()
         return loss

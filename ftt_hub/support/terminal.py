@@ -1,4 +1,4 @@
-"""Text for a terminal: what comes from a registry must not steer it."""
+"""Text for a terminal: what comes from a registry must not control it."""
 
 from __future__ import annotations
 

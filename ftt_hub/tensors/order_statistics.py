@@ -1,8 +1,8 @@
-"""Order statistics and inner products of streamed values, exact and in flat memory.
+"""Order statistics of streamed values, exact and in flat memory.
 
 A magnitude is ranked by the bits of its float32, which sort like the numbers: one pass counts the
-upper sixteen bits, a second one the lower sixteen within the bin that holds the wanted rank. No
-value is kept, so that a quantile over a whole model needs half a megabyte.
+upper sixteen bits, a second one the lower sixteen within the bin that holds the rank in question.
+No value is kept: a quantile over a whole model needs half a megabyte.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Pass = Callable[[], Iterable[Floats]]
 """Goes through all values once, a chunk at a time."""
 
@@ -35,7 +35,7 @@ def upper_histogram(values: Floats) -> NDArray[np.int64]:
 
 
 def lower_histogram(values: Floats, upper: int) -> NDArray[np.int64]:
-    """The same of the lower sixteen bits, where the upper ones are `upper`."""
+    """How many have each value of their lower sixteen bits, where the upper ones are `upper`."""
     bits = _bits(values)
     return np.bincount(bits[bits >> 16 == upper] & 0xFFFF, minlength=_BINS)
 
@@ -43,8 +43,8 @@ def lower_histogram(values: Floats, upper: int) -> NDArray[np.int64]:
 def locate(histogram: NDArray[np.int64], rank: int) -> tuple[int, int]:
     """The bin that holds the element of a rank (from 0, ascending), and the rank within it."""
     sums = np.cumsum(histogram)
-    found = int(np.searchsorted(sums, rank, side="right"))
-    return found, rank - (int(sums[found - 1]) if found else 0)
+    bin_number = int(np.searchsorted(sums, rank, side="right"))
+    return bin_number, rank - (int(sums[bin_number - 1]) if bin_number else 0)
 
 
 def magnitude(upper: int, lower: int) -> float:
@@ -64,26 +64,16 @@ def magnitudes_at(chunks: Pass, ranks: Sequence[int], zeros: int = 0) -> list[fl
     total[0] = zeros
     for chunk in chunks():
         total += upper_histogram(chunk)
-    places = [locate(total, rank) for rank in ranks]
-    lower = {upper: np.zeros(_BINS, np.int64) for upper, _ in places}
+    bins = [locate(total, rank) for rank in ranks]
+    lower = {upper: np.zeros(_BINS, np.int64) for upper, _ in bins}
     if 0 in lower:
         lower[0][0] = zeros
     for chunk in chunks():
         for upper, counts in lower.items():
             counts += lower_histogram(chunk, upper)
-    return [magnitude(upper, locate(lower[upper], rank)[0]) for upper, rank in places]
+    return [magnitude(upper, locate(lower[upper], rank)[0]) for upper, rank in bins]
 
 
 def kept(share: float, count: int) -> int:
-    """⌈share · count⌉, blind to the last bits of the product."""
+    """⌈share · count⌉; rounding errors of the product do not count."""
     return min(count, math.ceil(round(share * count, 6)))
-
-
-def inner_products(chunks: Iterable[tuple[Floats, Floats]]) -> tuple[float, float, float]:
-    """Σab, Σa², Σb² in float64, summed in the order of the chunks."""
-    ab = aa = bb = 0.0
-    for a, b in chunks:
-        ab += float((a * b).sum())
-        aa += float((a * a).sum())
-        bb += float((b * b).sum())
-    return ab, aa, bb

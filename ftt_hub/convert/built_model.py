@@ -1,16 +1,18 @@
-"""What the tensors of a checkpoint are in the model: linear layers, embeddings, or something else.
-
-Asked of transformers' own modules, built without weights from the config an adapter carries; plain
-decoders are known.
-"""
+"""The modules behind checkpoint names, from the model that transformers builds without weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ftt_hub.convert.places import EMBEDDING, LINEAR, OTHER, TRANSPOSED, Architecture, Place
-from ftt_hub.convert.plain_decoders import describe_plain
+from ftt_hub.convert.modules import (
+    EMBEDDING,
+    LINEAR,
+    OTHER,
+    TRANSPOSED,
+    ModuleMap,
+    ModuleParameter,
+)
 from ftt_hub.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -42,18 +44,16 @@ def _model(config: Mapping[str, Any]) -> PreTrainedModel:
     return model
 
 
-def describe(config: Mapping[str, Any], names: Iterable[str]) -> Architecture:
-    """Look up checkpoint names in the model of a config.
+def describe_built(config: Mapping[str, Any], names: Iterable[str]) -> ModuleMap:
+    """Look up checkpoint names in the model that transformers builds on the meta device.
+
+    Args:
+        config: The model's `config.json`.
+        names: Checkpoint names.
 
     Raises:
         UnsupportedError: transformers has no such model.
     """
-    names = list(names)
-    return describe_plain(config, names) or described_by_transformers(config, names)
-
-
-def described_by_transformers(config: Mapping[str, Any], names: Iterable[str]) -> Architecture:
-    """As `describe`, of the model that transformers builds on the meta device."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -69,15 +69,15 @@ def described_by_transformers(config: Mapping[str, Any], names: Iterable[str]) -
             return TRANSPOSED
         return EMBEDDING if isinstance(module, nn.Embedding) else OTHER
 
-    places = {}
+    parameters = {}
     for group in map_names(model, names).groups:
         for name in group.names:
             path, _, parameter = group.key.rpartition(".")
             fused = group.converter is not None
-            places[name] = (
-                Place("", parameter, OTHER)
+            parameters[name] = (
+                ModuleParameter("", parameter, OTHER)
                 if fused
-                else Place(path, parameter, kind_of(modules.get(path)))
+                else ModuleParameter(path, parameter, kind_of(modules.get(path)))
             )
     linear = tuple(n for n, m in modules.items() if kind_of(m) in (LINEAR, TRANSPOSED))
-    return Architecture(places, linear, dict(getattr(model, "all_tied_weights_keys", None) or {}))
+    return ModuleMap(parameters, linear, dict(getattr(model, "all_tied_weights_keys", None) or {}))
