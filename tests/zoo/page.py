@@ -91,6 +91,7 @@ def _cell(rows: Iterable[Outcome], variant: str) -> str:
 
 def _not_right(outcomes: list[Outcome]) -> str:
     rows = [o for o in outcomes if o.outcome not in (RIGHT, ABSENT, UNBUILT)]
+    rows.sort(key=lambda o: (list(TITLES).index(o.variant), o.architecture))
     if not rows:
         return "Nothing is wrong, refused or crashed.\n"
     lines = ["### Not right\n", "| architecture | variant | outcome | why |", "|---|---|---|---|"]
@@ -103,5 +104,5 @@ def _not_right(outcomes: list[Outcome]) -> str:
 def _unbuilt(outcomes: list[Outcome]) -> str:
     reasons = {o.architecture: o.detail for o in outcomes if o.outcome == UNBUILT}
     lines = ["### Not built\n", "| architecture | why |", "|---|---|"]
-    lines += [f"| {name} | {why.replace('|', ' ')[:160]} |" for name, why in reasons.items()]
+    lines += [f"| {name} | {reasons[name].replace('|', ' ')[:160]} |" for name in sorted(reasons)]
     return "\n".join([*lines, ""]) if reasons else ""
