@@ -3,6 +3,8 @@
 # make test   install what is missing, run the default tests
 # make test-pure    what runs where there is no compiled code, without it
 # make test-hub-1   the registry tests with huggingface_hub 1.31
+# make zoo    every architecture of transformers in every spelling, and its page in the docs
+# make zoo-oldest    the same with the oldest transformers that is supported
 # make test-olah    the read path against olah, a server from PyPI
 # make docs   the documentation site, in build/site
 PYTHON ?= python3
@@ -10,12 +12,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HUB1 := .venv-hub-1
+OLDEST := .venv-oldest
 PURE_TESTS := tests/tensors/test_delta.py tests/codecs tests/extraction/test_coding.py \
   tests/extraction/test_extract_apply.py tests/artifact/test_attacks.py tests/transfer/test_loading.py
 HUB_TESTS := tests/registry/test_registries.py tests/hub/test_ranged_reads.py \
   tests/hub/test_failures.py tests/catalogue/test_browse.py tests/cli/test_hub_cli.py
 
-.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah check docs bench install clean
+.PHONY: demo study study-small test test-pure test-all test-hub-1 test-olah zoo zoo-oldest check docs \
+  bench install clean
 
 install: $(STAMP)
 
@@ -64,6 +68,25 @@ $(HUB1)/.installed: $(STAMP)
 	$(HUB1)/bin/python -m pip install --quiet 'huggingface_hub==1.31.0'
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > "$$($(HUB1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_first.pth"
+	@touch $@
+
+# Long: about an hour on two cores. Both go on where they stopped; the page shows both.
+zoo: install
+	mkdir -p build/zoo
+	cd tests && ../$(BIN)/python -m zoo --jobs 2 --results ../build/zoo/newest.jsonl $(ARGS)
+	cd tests && ../$(BIN)/python -m zoo --results ../build/zoo/newest.jsonl \
+	  --older ../build/zoo/oldest.jsonl --page ../docs/architectures.md
+
+zoo-oldest: $(OLDEST)/.installed
+	mkdir -p build/zoo
+	cd tests && ../$(OLDEST)/bin/python -m zoo --jobs 2 --results ../build/zoo/oldest.jsonl $(ARGS)
+
+# The same packages but for the oldest supported transformers and what it needs.
+$(OLDEST)/.installed: $(STAMP)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet 'transformers==5.8.0'
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(OLDEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_first.pth"
 	@touch $@
 
 # The read path against a Hub server that nobody here wrote, in an environment of its own.
