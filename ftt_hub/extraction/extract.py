@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from ftt_hub.checkpoint.headers import ModelHeaders
@@ -18,6 +17,7 @@ from ftt_hub.extraction.model import Model
 from ftt_hub.extraction.trials.trial import LossTrial
 from ftt_hub.support.paths import PathLike
 from ftt_hub.support.progress import Progress, Silent
+from ftt_hub.support.warn import warn_caller
 
 
 def extract_full(
@@ -76,9 +76,8 @@ def _warn_of_names(source: ModelHeaders, tuned: ModelHeaders) -> None:
     if tuned.respelling is None and not alike(mine.shapes, theirs.shapes):
         more, fewer = theirs.shapes.keys() - mine.shapes.keys(), mine.shapes.keys() - theirs.shapes
         if more and fewer and not is_known(source.config):
-            warnings.warn(
+            warn_caller(
                 "transformers does not know this architecture, so that tensors are matched by name "
                 f"alone: {len(more)} only the fine-tuned model has ({min(more)}), "
                 f"{len(fewer)} only the source base ({min(fewer)})",
-                stacklevel=4,
             )

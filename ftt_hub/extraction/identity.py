@@ -44,6 +44,12 @@ class PairFacts:
             buffers=self.source.buffers | self.tuned.buffers,
         )
 
+    @property
+    def classes(self) -> tuple[int, int]:
+        """Numbers of classes that the heads of both models tell apart; 0 where none is known."""
+        before, after = (_classes(config) for config in self.configs)
+        return before, after
+
     def is_untrained(self, name: str, source: TensorInfo | None, tuned: TensorInfo | None) -> bool:
         """Whether a stored tensor is one that no training changes: a mask, a counter, positions.
 
@@ -57,6 +63,13 @@ class PairFacts:
             return False
         masks = all(info.dtype.name in _MASKS or not info.shape for info in infos)
         return len(infos) == 1 or masks
+
+
+def _classes(config: Mapping[str, Any]) -> int:
+    labels, number = config.get("id2label"), config.get("num_labels")
+    if isinstance(labels, Mapping) and labels:
+        return len(labels)
+    return number if isinstance(number, int) else 0
 
 
 def _by_names(model: ModelHeaders) -> TensorFacts:

@@ -117,22 +117,35 @@ def _both(name: str, source: TensorInfo, tuned: TensorInfo, facts: PairFacts) ->
     if source.shape == tuned.shape:
         return Pair(name, DELTA, source, tuned, of)
     axis = facts.both.vocabulary.get(name)
-    if axis is None or not _grew_by_tokens(source.shape, tuned.shape, axis):
-        raise ExtractionError(
-            "the shape changed, and not by added tokens",
-            where=name,
-            expected=list(source.shape),
-            found=list(tuned.shape),
-            hint="A head with another number of classes has no difference; leave it out of both "
-            "models, or name the base that has this shape.",
-        )
-    return Pair(name, RESIZED, source, tuned, of)
+    if axis is not None and _grew_by_tokens(source.shape, tuned.shape, axis):
+        return Pair(name, RESIZED, source, tuned, of)
+    if _has_other_classes(source.shape, tuned.shape, facts.classes):
+        return _only_tuned(tuned)
+    raise ExtractionError(
+        "the shape changed, and neither by added tokens nor by another number of classes",
+        where=name,
+        expected=list(source.shape),
+        found=list(tuned.shape),
+        hint="Is this the base the model was fine-tuned from?",
+    )
 
 
 def _grew_by_tokens(first: Shape, second: Shape, axis: int) -> bool:
     """Whether only the number of tokens differs, and every token is one run of elements."""
     same = first[:axis] == second[:axis] == (1,) * axis and first[axis + 1 :] == second[axis + 1 :]
     return same and len(first) == len(second) > axis
+
+
+def _has_other_classes(source: Shape, tuned: Shape, classes: tuple[int, int]) -> bool:
+    """Whether two shapes differ as the numbers of classes of the two models do.
+
+    Such a head is a new one: there is no difference between the two, and the fine-tuned values are
+    what a result needs.
+    """
+    before, after = classes
+    if before == after or len(source) != len(tuned):
+        return False
+    return all(a == b or a * after == b * before for a, b in zip(source, tuned, strict=True))
 
 
 def _only_tuned(info: TensorInfo) -> Pair:

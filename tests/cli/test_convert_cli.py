@@ -152,7 +152,7 @@ def test_what_cannot_be_converted_is_one_line_with_its_exit_code(
     assert_one_line(run(*from_peft, tmp_path / "none", out), 1, "no such folder")
     assert_one_line(run(*from_peft, adapter, out), 1, "is a transfer adapter already")
     assert_one_line(run(*from_peft, lora, out, "--base", family.target), 3, "another base")
-    assert_one_line(run(*to_lora, lora, out), 4)
+    assert_one_line(run(*to_lora, lora, out), 1, "is a PEFT adapter")
     assert_one_line(run(*to_lora, adapter, out, "--rank", 0), 1, "between 1 and 65536")
     assert_one_line(run(*to_lora, adapter, out, "--rank", 4, "--energy", 0.5), 1, "name one of")
     assert_one_line(run(*to_lora, adapter, out, "--target-modules", "x"), 1, "no linear layer")

@@ -121,7 +121,7 @@ def test_a_delta_for_a_head_that_the_target_ties_is_refused(tmp_path: Path, way:
     target = save_model(tmp_path / "t", tied)
     adapter = ftt_hub.extract(source, tuned, tmp_path / "a")
     model = load(target)
-    with pytest.raises(IncompatibleError, match="ties to the embeddings"):
+    with pytest.raises(UnsupportedError, match="which are one parameter of the model"):
         use(way, model, adapter)
     assert wrong(model, load(target)) == []
 
