@@ -10,7 +10,8 @@ from functools import cache
 
 import grimp
 
-LONGEST = 25
+LONGEST = 21
+"""It only ever goes down; the aim is 12."""
 
 
 def circles(graph: grimp.ImportGraph) -> list[set[str]]:
