@@ -62,11 +62,20 @@ def with_changes(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
     return result
 
 
+_TEXT_PARTS = ("text_config", "decoder", "generator")
+"""Where transformers' `get_text_config` looks for the part with the embeddings."""
+
+
 def with_vocabulary(config: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """A `config.json` with another vocabulary size, in the part that has the embeddings."""
-    result, text = dict(config), config.get("text_config")
-    if "vocab_size" not in config and isinstance(text, Mapping):
-        result["text_config"] = {**text, "vocab_size": size}
-        return result
+    """A `config.json` with another vocabulary size, in the part that has the embeddings.
+
+    As `resize_token_embeddings` writes it: a size beside that part belongs to something else.
+    """
+    result = dict(config)
+    for name in _TEXT_PARTS:
+        part = config.get(name)
+        if isinstance(part, Mapping) and ("vocab_size" in part or "vocab_size" not in config):
+            result[name] = {**part, "vocab_size": size}
+            return result
     result["vocab_size"] = size
     return result

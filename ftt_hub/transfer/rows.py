@@ -114,6 +114,13 @@ def _sizes(entry: TensorEntry, shape: tuple[int, ...], axis: int) -> Sizes | Non
     return tokens, tokens if entry.source_rows is None else entry.source_rows, shape[axis]
 
 
+def _was_left(entry: TensorEntry, shape: tuple[int, ...], axis: int | None) -> bool:
+    """Whether fine-tuning lengthened other tables of tokens and left this one, as the target."""
+    if axis is None or entry.role == RESIZED or len(entry.shape) != len(shape):
+        return False
+    return entry.shape[axis] == shape[axis]
+
+
 def align_rows(ties: Ties, tensors: Mapping[str, TensorInfo], aligner: Aligner) -> Rows:
     """Align the rows of every vocabulary tensor of a result.
 
@@ -124,9 +131,12 @@ def align_rows(ties: Ties, tensors: Mapping[str, TensorInfo], aligner: Aligner) 
     """
     result, made = Rows(), dict[Sizes, Alignment]()
     without: list[str] = []
+    lengthened = any(e is not None and e.role == RESIZED for e in map(ties.entry, tensors))
     for name, info in sorted(tensors.items()):
         entry = ties.entry(name)
         axis = axis_of(name, info.shape, ties.facts)
+        if lengthened and entry is not None and _was_left(entry, info.shape, axis):
+            continue
         if axis is None and entry is not None and entry.role == RESIZED and info.shape:
             axis = token_axis(entry.shape)
         if axis is None:
