@@ -9,8 +9,8 @@ from pathlib import Path
 from ftt_hub.artifact import card
 from ftt_hub.artifact.folder import CARD_NAME, list_files
 from ftt_hub.artifact.index import TensorEntry
+from ftt_hub.artifact.journal import Span
 from ftt_hub.artifact.manifest import CONFIG_NAME, AdapterConfig
-from ftt_hub.artifact.slots import Span
 from ftt_hub.artifact.writer import write_container
 from ftt_hub.support.progress import Progress
 from ftt_hub.support.staging import write_atomic

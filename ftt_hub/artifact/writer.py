@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ftt_hub.artifact.index import TensorEntry, encode_index
+from ftt_hub.artifact.journal import Span
 from ftt_hub.artifact.reader import CONTAINER_INDEX, CONTAINER_NAME, slot_key
-from ftt_hub.artifact.slots import Span
 from ftt_hub.support.progress import Progress, Silent
 from ftt_hub.support.staging import write_atomic, writing
 from ftt_hub.tensors.file import RangedFile

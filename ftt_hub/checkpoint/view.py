@@ -82,6 +82,7 @@ def infos_of(
             one = sources[0]
             infos[name] = TensorInfo(name, one.dtype, one.shape, one.start, one.nbytes)
         else:
+            sources = sources or list(own.values())  # without elements, of none of them
             dtype = _common_dtype([info.dtype for info in sources])
             infos[name] = TensorInfo(name, dtype, made.shape, 0, made.count * dtype.bits // 8)
     return infos

@@ -12,8 +12,8 @@ import numpy as np
 
 from ftt_hub.artifact.folder_writer import write_folder
 from ftt_hub.artifact.index import ADDED, DELTA, DROPPED, RESIZED, UNCHANGED, Block, TensorEntry
+from ftt_hub.artifact.journal import SlotStore
 from ftt_hub.artifact.manifest import AdapterConfig, CodecSpec, Fidelity
-from ftt_hub.artifact.slots import SlotStore
 from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.entropy.planes import encoder_versions
 from ftt_hub.combining.inputs import CombinedTensor, values_of

@@ -15,8 +15,8 @@ import numpy as np
 from ftt_hub.artifact import sketch
 from ftt_hub.artifact.folder_writer import write_folder
 from ftt_hub.artifact.index import ADDED, RESIZED
+from ftt_hub.artifact.journal import SlotStore
 from ftt_hub.artifact.manifest import AdapterConfig
-from ftt_hub.artifact.slots import SlotStore
 from ftt_hub.checkpoint import vocabulary
 from ftt_hub.checkpoint.headers import refuse_quantized
 from ftt_hub.codecs.abc import Codec

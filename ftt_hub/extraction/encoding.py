@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ftt_hub.artifact.index import DELTA, DROPPED, UNCHANGED, Block, RawTensor, TensorEntry
-from ftt_hub.artifact.slots import Pack, SlotStore
+from ftt_hub.artifact.journal import Pack, SlotStore
 from ftt_hub.codecs.abc import BlockContext, Codec
 from ftt_hub.codecs.exact import ExactCodec
 from ftt_hub.errors import ExtractionError, IntegrityError, NonFiniteError, UnsupportedError

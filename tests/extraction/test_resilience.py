@@ -18,7 +18,7 @@ from models import TinyFamily, config, drifted, random_state, save_model
 
 import ftt_hub
 from ftt_hub.artifact.index import DELTA, Block, RawTensor, TensorEntry
-from ftt_hub.artifact.slots import SlotStore
+from ftt_hub.artifact.journal import SlotStore
 from ftt_hub.checkpoint.writer import CheckpointWriter
 from ftt_hub.errors import IntegrityError, OutputError
 from ftt_hub.extraction.encoding import Encoder
