@@ -137,11 +137,13 @@ class _Side:
         unknown: Own names of tensors that the loader has no use for, and does not drop by its own
             rules.
         computed: Own names of tensors with which the loader computes, and what it does.
+        prefix: What stands before the run-time names of its own class in those of `parameters`.
     """
 
     parameters: Arrangements
     unknown: frozenset[str]
     computed: Mapping[str, str]
+    prefix: str = ""
 
 
 def respell(reference: Stored, other: Stored) -> Respelling | None:
@@ -164,7 +166,9 @@ def respell(reference: Stored, other: Stored) -> Respelling | None:
     tensors = dict(_shared(reference, sides[0], other, sides[1]))
     _check_computed(reference, sides[0], other, sides[1])
     _check_lost(reference, sides[0], other, tensors)
-    return _respelling(reference, other, tensors, sides[1], by_architecture=True)
+    return _respelling(
+        reference, other, tensors, sides[1], by_architecture=True, prefix=sides[0].prefix
+    )
 
 
 def _respelling(
@@ -174,6 +178,7 @@ def _respelling(
     side: _Side,
     *,
     by_architecture: bool,
+    prefix: str = "",
 ) -> Respelling | None:
     """Add what the reference does not store, and find the way back."""
     if not tensors:
@@ -185,7 +190,7 @@ def _respelling(
     for name, shape in other.shapes.items():
         if name in used:
             continue
-        shown = own_names.get(name, name)
+        shown = own_names.get(name, name).removeprefix(prefix)
         taken = shown in tensors or shown in reference.shapes
         tensors[name if taken else shown] = Arrangement.whole(name, shape)
         if name in side.unknown:
@@ -302,7 +307,12 @@ def _side_of_class(stored: Stored, config: Mapping[str, Any]) -> _Side | None:
         {rules.canonical(n): made.renamed(names) for n, made in loaded.parameters.items()}
     )
     unknown = frozenset(names[n] for n in loaded.unknown if not rules.is_ignored(n))
-    return _Side(parameters, unknown, {names[n]: why for n, why in loaded.computed.items()})
+    return _Side(
+        parameters,
+        unknown,
+        {names[n]: why for n, why in loaded.computed.items()},
+        rules.canonical(""),
+    )
 
 
 def unwrapped(rules: LoadingRules, shapes: Mapping[str, Shape]) -> tuple[Loaded, dict[str, str]]:

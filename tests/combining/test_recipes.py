@@ -276,7 +276,10 @@ def test_a_scoring_command_that_fails_is_an_error(
             tmp_path / "out",
             method="greedy_soup",
             target=family.target,
-            parameters={"command": [sys.executable, "-c", code], "timeout": 0.5},
+            parameters={
+                "command": [sys.executable, "-c", code],
+                "timeout": 0.5 if "sleep" in code else 60,
+            },
         )
     assert list(tmp_path.iterdir()) == []
 
